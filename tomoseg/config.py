@@ -1,0 +1,190 @@
+"""What a run is asked to do, as frozen values validated once; the only home of defaults.
+
+Knows no files, no arrays and no libraries: the command line builds these from flags,
+environment and TOML, everything below only reads them.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from tomoseg.errors import RequestError
+
+BLOCK = 64
+"""Edge of a block in voxels: the Zarr chunk and the unit of refinement."""
+
+STRIDE = 16
+"""Stride of the network at its deepest level: halos are multiples of it."""
+
+Scope = Literal["none", "volume", "block"]
+Rule = Literal["majority", "prior"]
+Contrast = Literal["dark", "light"]
+OmeVersion = Literal["0.5", "0.4"]
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Refinement by backpropagation on the tomogram itself (PUB-SalNet, Algorithm 1).
+
+    Parameters
+    ----------
+    scope
+        ``none``: the network as it was loaded. ``volume``: one set of weights refined on
+        a seeded sample of blocks and applied to all. ``block``: Algorithm 1 in every
+        block from the same starting weights (the paper's form).
+    rule
+        Which labels are salient at the end. ``majority``: all but the most frequent (the
+        paper's). ``prior``: those over which the unrefined network's mean saliency is at
+        least one half.
+    classes
+        Initial number of classes of the response map.
+    iterations
+        Gradient steps at most, in all.
+    supervoxel_edge
+        Edge in voxels of the lattice of supervoxel seeds; for alignment between
+        neighbouring windows it divides the halo and the block.
+    compactness
+        SLIC's weight of distance against intensity, where intensities are in robust
+        standard deviations of the whole volume.
+    sigma
+        Gaussian smoothing in voxels before SLIC.
+    learning_rate, momentum
+        Of stochastic gradient descent.
+    min_labels
+        Refinement stops when so few labels are left.
+    tolerance
+        Refinement stops when over `patience` steps in a row less than this fraction of
+        the voxels changed their label.
+    patience
+        See `tolerance`.
+    sample_blocks
+        Blocks that scope ``volume`` is refined on, at most.
+    """
+
+    scope: Scope = "volume"
+    rule: Rule = "majority"
+    classes: int = 16
+    iterations: int = 48
+    supervoxel_edge: int = 8
+    compactness: float = 0.1
+    sigma: float = 1.0
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    min_labels: int = 2
+    tolerance: float = 0.002
+    patience: int = 5
+    sample_blocks: int = 8
+
+    def __post_init__(self) -> None:
+        _require(self.scope in get_args(Scope), "scope", get_args(Scope), self.scope)
+        _require(self.rule in get_args(Rule), "rule", get_args(Rule), self.rule)
+        _require(self.classes >= 2, "classes", "at least 2", self.classes)
+        _require(self.iterations >= 1, "iterations", "at least 1", self.iterations)
+        _require(
+            1 <= self.supervoxel_edge <= BLOCK,
+            "supervoxel edge",
+            f"1 to {BLOCK}",
+            self.supervoxel_edge,
+        )
+        _require(self.compactness > 0, "compactness", "above 0", self.compactness)
+        _require(self.sigma >= 0, "sigma", "0 or more", self.sigma)
+        _require(self.learning_rate > 0, "learning rate", "above 0", self.learning_rate)
+        _require(0 <= self.momentum < 1, "momentum", "0 to below 1", self.momentum)
+        _require(self.min_labels >= 2, "min_labels", "at least 2", self.min_labels)
+        _require(self.sample_blocks >= 1, "sample_blocks", "at least 1", self.sample_blocks)
+
+
+PRESETS: dict[str, RefineConfig] = {
+    "default": RefineConfig(),
+    # 10000 supervoxels in a 64^3 block are 3^3 cubes at compactness 100; 100 classes;
+    # 1000 iterations; the majority is background (facts of the paper).
+    "paper": RefineConfig(
+        scope="block",
+        rule="majority",
+        classes=100,
+        iterations=1000,
+        supervoxel_edge=3,
+        compactness=100.0,
+        sigma=0.0,
+        learning_rate=0.1,
+        tolerance=0.0,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """Everything that decides the bits of a saliency volume, and how they are stored.
+
+    Parameters
+    ----------
+    weights
+        Name of shipped weights, path of a ``.safetensors`` file, or ``random:SEED``.
+    refine
+        See `RefineConfig`.
+    threshold
+        Saliency from which a voxel belongs to the mask.
+    contrast
+        ``dark``: salient objects are darker than their surroundings (raw cryo-ET
+        density); ``light``: brighter.
+    voxel_size_angstrom
+        Overrides the header's where given.
+    halo
+        Voxels of real neighbours around a core, a multiple of `STRIDE`.
+    shard
+        Edge of a shard in voxels, a multiple of `BLOCK`.
+    seed
+        Of every random choice.
+    ome_version
+        OME-Zarr version of the output: 0.5 (Zarr v3, sharded) or 0.4 (Zarr v2).
+    """
+
+    weights: str = "random:0"
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    threshold: float = 0.5
+    contrast: Contrast = "dark"
+    voxel_size_angstrom: float | None = None
+    halo: int = 16
+    shard: int = 256
+    seed: int = 0
+    ome_version: OmeVersion = "0.5"
+
+    def __post_init__(self) -> None:
+        _require(0 < self.threshold < 1, "threshold", "between 0 and 1", self.threshold)
+        _require(self.contrast in get_args(Contrast), "contrast", get_args(Contrast), self.contrast)
+        _require(
+            self.voxel_size_angstrom is None or self.voxel_size_angstrom > 0,
+            "voxel size",
+            "above 0 angstrom",
+            self.voxel_size_angstrom,
+        )
+        _require(
+            self.halo >= 0 and self.halo % STRIDE == 0,
+            "halo",
+            f"a multiple of {STRIDE}",
+            self.halo,
+        )
+        _require(
+            self.shard >= BLOCK and self.shard % BLOCK == 0,
+            "shard",
+            f"a positive multiple of {BLOCK}",
+            self.shard,
+        )
+        _require(self.seed >= 0, "seed", "0 or more", self.seed)
+        _require(
+            self.ome_version in get_args(OmeVersion),
+            "OME-Zarr version",
+            get_args(OmeVersion),
+            self.ome_version,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def _require(condition: bool, what: str, expected: object, got: object) -> None:
+    if not condition:
+        if isinstance(expected, tuple):
+            expected = " or ".join(map(str, expected))
+        raise RequestError(f"{what}: expected {expected}, got {got}.")

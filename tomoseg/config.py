@@ -22,6 +22,13 @@ Contrast = Literal["dark", "light"]
 OmeVersion = Literal["0.5", "0.4"]
 
 
+def _require(condition: bool, what: str, expected: object, got: object) -> None:
+    if not condition:
+        if isinstance(expected, tuple):
+            expected = " or ".join(map(str, expected))
+        raise RequestError(f"{what}: expected {expected}, got {got}.")
+
+
 @dataclass(frozen=True)
 class RefineConfig:
     """Refinement by backpropagation on the tomogram itself (PUB-SalNet, Algorithm 1).
@@ -181,10 +188,3 @@ class SegmentConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""
         return dataclasses.asdict(self)
-
-
-def _require(condition: bool, what: str, expected: object, got: object) -> None:
-    if not condition:
-        if isinstance(expected, tuple):
-            expected = " or ".join(map(str, expected))
-        raise RequestError(f"{what}: expected {expected}, got {got}.")

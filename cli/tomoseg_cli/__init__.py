@@ -1,0 +1,1 @@
+"""The command line: parses, builds frozen configurations, reports; imports tomoseg late."""

@@ -1,0 +1,303 @@
+"""``tomoseg segment``: tomograms in, stitched OME-Zarr masks out."""
+
+import dataclasses
+import os
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from tomoseg.config import (
+    PRESETS,
+    Contrast,
+    OmeVersion,
+    RefineConfig,
+    Rule,
+    Scope,
+    SegmentConfig,
+)
+from tomoseg.errors import RequestError, Stopped, TomosegError
+from tomoseg_cli.console import (
+    INTERRUPTED,
+    ProgressReport,
+    common_options,
+    configure_logging,
+    describe_error,
+    error_as_dict,
+    print_result,
+)
+
+if TYPE_CHECKING:
+    from tomoseg.blockwise.execute import Resources
+    from tomoseg.blockwise.prepare import Prepared
+
+DEFAULT = SegmentConfig()
+
+REFINE_FLAGS = ("scope", "rule", "iterations", "classes", "supervoxel_edge", "compactness", "sigma")
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True)
+@click.option(
+    "--out",
+    required=True,
+    help="OME-Zarr folder to write (NAME.zarr); of several inputs the folder that holds them.",
+)
+@click.option("--array", help="Path of the array in a Zarr input that holds several.")
+@click.option(
+    "--weights", default=DEFAULT.weights, show_default=True, help="Name, file, or random:SEED."
+)
+@click.option(
+    "--preset",
+    type=click.Choice(sorted(PRESETS)),
+    default="default",
+    show_default=True,
+    help="Settings of the refinement; the flags below change single ones.",
+)
+@click.option(
+    "--scope",
+    type=click.Choice(get_args(Scope)),
+    help="Refine nothing, one set of weights for the volume, or one for each block.",
+)
+@click.option("--rule", type=click.Choice(get_args(Rule)), help="Which labels are salient.")
+@click.option("--iterations", type=int, help="Gradient steps of the refinement at most.")
+@click.option("--classes", type=int, help="Initial classes of the refinement.")
+@click.option("--supervoxel-edge", type=int, help="Edge of the lattice of supervoxel seeds.")
+@click.option("--compactness", type=float, help="SLIC's weight of distance against intensity.")
+@click.option("--sigma", type=float, help="Smoothing in voxels before SLIC.")
+@click.option(
+    "--threshold",
+    type=float,
+    default=DEFAULT.threshold,
+    show_default=True,
+    help="Saliency from which a voxel belongs to the mask.",
+)
+@click.option(
+    "--contrast",
+    type=click.Choice(get_args(Contrast)),
+    default=DEFAULT.contrast,
+    show_default=True,
+    help="Whether objects are darker or lighter than their surroundings.",
+)
+@click.option("--voxel-size", type=float, help="Angstrom; overrides the header.")
+@click.option(
+    "--halo",
+    type=int,
+    default=DEFAULT.halo,
+    show_default=True,
+    help="Voxels of real neighbours around a block.",
+)
+@click.option(
+    "--shard",
+    type=int,
+    default=DEFAULT.shard,
+    show_default=True,
+    help="Edge of a shard in voxels: one file, one task.",
+)
+@click.option("--seed", type=int, default=DEFAULT.seed, show_default=True)
+@click.option(
+    "--ome-version",
+    type=click.Choice(get_args(OmeVersion)),
+    default=DEFAULT.ome_version,
+    show_default=True,
+)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Windows at once in a worker; all cores by default.",
+)
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N of the network."
+)
+@click.option("--memory", help="All workers on this machine together, as 16GB; 80 % by default.")
+@click.option("--scheduler", help="Address of a running Dask scheduler.")
+@click.option(
+    "--scheduler-file", type=click.Path(dir_okay=False), help="Connection file of a Dask scheduler."
+)
+@click.option("--insecure", is_flag=True, help="Allow unencrypted traffic to a remote scheduler.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished output once this one is.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@common_options
+def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> int:
+    """Segment tomograms (MRC, OME-Zarr, Zarr; files, folders, globs).
+
+    Repeat an interrupted command to go on where it stopped.
+    """
+    configure_logging(quiet=flags["quiet"], verbose=flags["verbose"])
+    config, resources = _config(flags), _resources(flags)
+    pairs = output_paths(_find(inputs), out)
+    with _stop_on_signal() as stop, ProgressReport(quiet=flags["quiet"]) as progress:
+        results: list[dict[str, Any]] = []
+        for path, output in pairs:
+            if stop.is_set():
+                break
+            try:
+                prepared = _prepare(path, output, config, resources, flags)
+                if flags["dry_run"]:
+                    results.append(prepared.describe())
+                else:
+                    results.append(_run(prepared, progress, stop))
+            except Exception as error:
+                if len(pairs) == 1:
+                    raise
+                click.echo(f"{path}: {describe_error(error)}", err=True)
+                results.append({"input": path, "error": error_as_dict(error)})
+    return _report(results, len(pairs), as_json=as_json, dry_run=flags["dry_run"])
+
+
+def _find(inputs: tuple[str, ...]) -> list[str]:
+    from tomoseg.io.volume import find_inputs
+
+    return find_inputs(inputs)
+
+
+def output_paths(inputs: list[str], out: str) -> list[tuple[str, Path]]:
+    """Pair every input with its output.
+
+    Raises
+    ------
+    RequestError
+        Where two inputs would be written to one output, or several to a ``.zarr``.
+    """
+    target = Path(out)
+    if target.suffix == ".zarr":
+        if len(inputs) > 1:
+            raise RequestError(
+                f"--out {out}: expected a folder for {len(inputs)} inputs, got one .zarr.",
+                "Give a folder; each output is called after its input.",
+            )
+        return [(inputs[0], target)]
+    pairs = [(path, target / f"{Path(path).stem}.zarr") for path in inputs]
+    outputs = [output for _, output in pairs]
+    twice = sorted({str(output) for output in outputs if outputs.count(output) > 1})
+    if twice:
+        raise RequestError(
+            f"--out {out}: expected inputs of different names, found several for {twice[0]}.",
+            "Segment them one by one, or into several folders.",
+        )
+    return pairs
+
+
+def _config(flags: dict[str, Any]) -> SegmentConfig:
+    chosen = {name: flags[name] for name in REFINE_FLAGS if flags[name] is not None}
+    refine: RefineConfig = dataclasses.replace(PRESETS[flags["preset"]], **chosen)
+    return SegmentConfig(
+        weights=flags["weights"],
+        refine=refine,
+        threshold=flags["threshold"],
+        contrast=flags["contrast"],
+        voxel_size_angstrom=flags["voxel_size"],
+        halo=flags["halo"],
+        shard=flags["shard"],
+        seed=flags["seed"],
+        ome_version=flags["ome_version"],
+    )
+
+
+def _resources(flags: dict[str, Any]) -> "Resources":
+    from tomoseg.blockwise.execute import Resources
+
+    names = ("workers", "threads", "device", "scheduler", "scheduler_file", "insecure")
+    return Resources(
+        memory_bytes=parse_bytes(flags["memory"]), **{name: flags[name] for name in names}
+    )
+
+
+def parse_bytes(text: str | None) -> int | None:
+    """Return the bytes that a size like ``16GB`` or ``900MiB`` means."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([kMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    if not match:
+        raise RequestError(f"--memory: expected a size like 16GB, got {text}.")
+    number, prefix, binary = match.groups()
+    base = 1024 if binary else 1000
+    return int(float(number) * base ** " kmgt".index(prefix.lower() or " "))
+
+
+def _prepare(
+    path: str, output: Path, config: SegmentConfig, resources: "Resources", flags: dict[str, Any]
+) -> "Prepared":
+    from tomoseg.blockwise.prepare import Request, prepare
+    from tomoseg.io.volume import open_volume
+
+    return prepare(
+        Request(
+            volume=open_volume(path, array=flags["array"]),
+            output=output,
+            config=config,
+            resources=resources,
+            overwrite=flags["overwrite"],
+            command=shlex.join(["tomoseg", *sys.argv[1:]]),
+        )
+    )
+
+
+def _run(prepared: "Prepared", progress: ProgressReport, stop: threading.Event) -> dict[str, Any]:
+    from tomoseg.blockwise.run import segment as run
+
+    if not prepared.card.trained:
+        click.echo(
+            f"{prepared.card.name} are untrained, random weights: the saliency rests on "
+            "refinement alone (the paper's U+B) and is of low quality.",
+            err=True,
+        )
+    return dataclasses.asdict(run(prepared, progress, stop))
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """Stop between shards on Ctrl-C or SIGTERM; at once on the second one."""
+    stop = threading.Event()
+
+    def handle(number: int, _: object) -> None:
+        if stop.is_set():
+            os._exit(INTERRUPTED)  # the journal makes any instant a safe one
+        stop.set()
+        click.echo(
+            "Stopping after the shards that are being computed; once more stops at once.", err=True
+        )
+
+    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(results: list[dict[str, Any]], count: int, *, as_json: bool, dry_run: bool) -> int:
+    """Print what became of the inputs and return the exit code."""
+    failed = [result for result in results if "error" in result]
+    if count == 1:
+        print_result(results[0], _text(results[0], dry_run=dry_run), as_json=as_json)
+        return 0
+    text = "\n".join(_text(result, dry_run=dry_run) for result in results)
+    left = count - len(results)
+    outcome = {"results": results, "failed": len(failed), "not_begun": left}
+    text += f"\n{count - left - len(failed)} of {count} done, {len(failed)} failed"
+    print_result(outcome, text, as_json=as_json)
+    if not failed and not left:
+        return 0
+    resumable = any(result["error"]["exit_code"] == Stopped.exit_code for result in failed)
+    return TomosegError.exit_code if len(failed) == count and not resumable else Stopped.exit_code
+
+
+def _text(result: dict[str, Any], *, dry_run: bool) -> str:
+    if "error" in result:
+        return f"{result['input']}: {result['error']['message']}"
+    if dry_run:
+        return "\n".join(f"{key:28} {value}" for key, value in result.items())
+    seam = "one block" if result["seam"] is None else f"{result['seam']:.3f}"
+    return (
+        f"{result['output']}: {result['shards']} shards ({result['computed']} computed now), "
+        f"{100 * result['salient_fraction']:.2f} % salient, seam measure {seam}"
+    )

@@ -1,0 +1,85 @@
+import pytest
+
+from tomoseg.blockwise.plan import BASE_BYTES, Plan, check_fingerprint, fingerprint
+from tomoseg.config import RefineConfig, SegmentConfig
+from tomoseg.errors import FingerprintError, RequestError
+
+
+def plan(**changes):
+    values = {"shape": (300, 500, 70), "itemsize": 4, "shard": 128, "halo": 16, "lane_bytes": 0}
+    return Plan(**(values | changes))
+
+
+def test_windows_of_all_shards_are_those_of_all_blocks():
+    found = [n for shard in plan().shards for n, _ in plan().windows(shard)]
+    assert sorted(found) == list(range(len(plan().blocks)))
+
+
+def test_a_shard_reads_what_its_windows_see():
+    for shard in plan().shards:
+        read = plan().read_box(shard)
+        assert all(read.contains(window.valid) for _, window in plan().windows(shard))
+
+
+def test_windows_do_not_depend_on_the_shard():
+    by_shard = {
+        edge: dict(w for s in plan(shard=edge).shards for w in plan(shard=edge).windows(s))
+        for edge in (64, 128, 256)
+    }
+    assert by_shard[64] == by_shard[128] == by_shard[256]
+
+
+def test_bytes_count_every_term():
+    # distinct primes, so that a dropped term shows
+    small = Plan(shape=(64,) * 3, itemsize=7, shard=64, halo=16, lane_bytes=1009)
+    assert small.shard_bytes() == 7 * 64**3 + 4 * 64**3
+    assert small.worker_bytes(lanes=3) == BASE_BYTES + small.shard_bytes() + 3 * 1009
+    two = Plan(shape=(64, 64, 128), itemsize=7, shard=64, halo=16, lane_bytes=1009)
+    assert two.shard_bytes() == 7 * 64 * 64 * 80 + 4 * 64**3
+    assert two.worker_bytes(lanes=1) == BASE_BYTES + 2 * two.shard_bytes() + 1009
+
+
+def test_memory_of_a_worker_does_not_grow_with_the_volume():
+    assert plan(shape=(10_000,) * 3).worker_bytes(2) == plan(shape=(1_000,) * 3).worker_bytes(2)
+
+
+def test_a_worker_that_is_too_small_is_refused_with_the_flags_that_help():
+    with pytest.raises(RequestError, match=r"--shard 64.*--threads 1.*--memory"):
+        plan().check_memory(lanes=2, available=2**20)
+    plan().check_memory(lanes=2, available=2**40)
+
+
+def test_a_million_blocks_are_planned_lazily():
+    large = plan(shape=(6400,) * 3, shard=256)
+    assert len(large.blocks) == 1_000_000
+    assert len(large.shards) == 15_625
+    assert large.shards.cell(15_624).stop == (6400,) * 3
+
+
+def identity(**changes):
+    values = {
+        "source": {"sample_sha256": "a", "shape": [1, 2, 3]},
+        "weights_sha256": "w",
+        "config": SegmentConfig(),
+        "device": "cpu",
+        "versions": {"torch": "2"},
+    }
+    return fingerprint(**(values | changes))
+
+
+def test_the_fingerprint_names_what_differs():
+    check_fingerprint(identity(), identity())
+    other = identity(
+        config=SegmentConfig(seed=5, refine=RefineConfig(scope="none")), versions={"torch": "3"}
+    )
+    with pytest.raises(FingerprintError) as caught:
+        check_fingerprint(identity(), other)
+    for part in ("config.seed was 0, now 5", "refine.scope was volume, now none", "torch was 2"):
+        assert part in str(caught.value)
+    assert "weights" not in caught.value.message
+
+
+def test_the_name_of_the_weights_is_no_identity_but_their_hash_is():
+    check_fingerprint(identity(), identity(config=SegmentConfig(weights="/elsewhere")))
+    with pytest.raises(FingerprintError, match="weights was w, now v"):
+        check_fingerprint(identity(), identity(weights_sha256="v"))

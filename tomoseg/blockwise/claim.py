@@ -1,0 +1,165 @@
+"""Whose an output is: creating it whole, locking it, going on with it, replacing it.
+
+Knows attributes and folders; knows nothing of shards. An output appears under its name
+only with all its metadata, and a finished one is replaced only by a finished one.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tomoseg.blockwise.journal import SCRATCH, journal_folder
+from tomoseg.blockwise.plan import check_fingerprint
+from tomoseg.errors import OutputExistsError, StorageError
+from tomoseg.io.omezarr import read_attributes
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An output that this process alone may write to.
+
+    Parameters
+    ----------
+    path
+        Where the arrays are written now.
+    final
+        Where the user wants them: `path`, or a finished output that it will replace.
+    resumed
+        Whether `path` was there already, begun by the same request.
+    """
+
+    path: Path
+    final: Path
+    resumed: bool
+
+    def publish(self) -> None:
+        """Put the finished output where the user wants it."""
+        if self.path != self.final:
+            old = _sibling(self.final, f"old-{uuid.uuid4().hex[:8]}")
+            self.final.rename(old)
+            self.path.rename(self.final)
+            shutil.rmtree(old)
+
+
+@contextlib.contextmanager
+def claim(
+    final: Path, *, create: Callable[[Path], None], fingerprint: dict[str, Any], overwrite: bool
+) -> Iterator[Claim]:
+    """Create an output, or take up one that the same request began; locked while open.
+
+    Parameters
+    ----------
+    final
+        The output's path.
+    create
+        Called with the path of a folder that does not exist, creates the output there;
+        its attributes hold `fingerprint`.
+    fingerprint
+        Of this request.
+    overwrite
+        Whether something else at `final` may go. A finished output goes only when its
+        successor is finished.
+
+    Raises
+    ------
+    OutputExistsError
+        Where `final` holds something else, or another process works on it.
+    FingerprintError
+        Where another request began it.
+    """
+    _finish_replacing(final)
+    path = final
+    if overwrite and _attributes(final).get("complete"):
+        path = _sibling(final, "replacing")
+    with contextlib.ExitStack() as stack:
+        resumed = False
+        if os.path.lexists(path):
+            stack.enter_context(_lock(_own(path)))
+            resumed = _same_request(path, fingerprint, overwrite)
+            if not resumed:
+                stack.close()
+                shutil.rmtree(path)
+        if not resumed:
+            _create(path, create)
+            stack.enter_context(_lock(path))
+        yield Claim(path, final, resumed)
+
+
+def _same_request(path: Path, fingerprint: dict[str, Any], overwrite: bool) -> bool:
+    found = _attributes(path).get("fingerprint", {})
+    if overwrite and found != fingerprint:
+        return False
+    check_fingerprint(found, fingerprint)
+    return True
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    return (path.is_dir() and read_attributes(path)) or {}
+
+
+def _own(path: Path) -> Path:
+    """Refuse a path that holds something which tomoseg segment did not make."""
+    if "fingerprint" not in _attributes(path):
+        raise OutputExistsError(
+            f"{path}: expected nothing there or an output of tomoseg segment, found neither.",
+            "Choose another --out; what tomoseg did not make it does not remove.",
+        )
+    return path
+
+
+def _create(path: Path, create: Callable[[Path], None]) -> None:
+    for leftover in path.parent.glob(f".{path.name}.new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new = _sibling(path, f"new-{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create(new)
+        journal_folder(new).mkdir(parents=True)
+        new.rename(path)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(
+            f"{path}: the output cannot be created ({error.strerror or error}).",
+            "Choose another --out, or make room and run the same command again.",
+        ) from error
+
+
+def _sibling(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{suffix}")
+
+
+def _finish_replacing(final: Path) -> None:
+    """End a replacement that was killed between its two renames, or after them."""
+    successor = _sibling(final, "replacing")
+    if not final.exists() and _attributes(successor).get("complete"):
+        successor.rename(final)
+    if final.exists():
+        for old in final.parent.glob(f".{final.name}.old-*"):
+            shutil.rmtree(old)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the output's lock; the system gives it back when this process ends, however."""
+    with (path / SCRATCH / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise OutputExistsError(
+                f"{path}: another run works on it ({file.read().strip() or 'unknown'}).",
+                "Wait for its end, or choose another --out.",
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

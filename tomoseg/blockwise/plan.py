@@ -1,0 +1,157 @@
+"""The plan of a run, before anything runs: shards, bytes, fingerprint. Pure.
+
+Knows what will be read, computed and written and what that takes; touches no file.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tomoseg.config import BLOCK, SegmentConfig
+from tomoseg.errors import FingerprintError, RequestError
+from tomoseg.geometry import Box, Index, Lattice, Window, window_around
+
+IN_FLIGHT = 2
+"""Shards that one worker holds at once: one is computed while others are read or written."""
+
+BASE_BYTES = 450 * 2**20
+"""A worker before its first shard: interpreter, torch, Dask."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does to one volume.
+
+    Parameters
+    ----------
+    shape
+        Shape of the volume (z, y, x) in voxels.
+    itemsize
+        Bytes of a voxel as it is read.
+    shard, halo
+        Edge of a shard and width of the halo in voxels.
+    lane_bytes
+        Peak bytes that the network takes for one window.
+    """
+
+    shape: Index
+    itemsize: int
+    shard: int
+    halo: int
+    lane_bytes: int
+
+    @property
+    def shards(self) -> Lattice:
+        """The shards: one file, one task, one writer, one record each."""
+        return Lattice(self.shape, self.shard)
+
+    @property
+    def blocks(self) -> Lattice:
+        """The blocks; a block is the core of one window."""
+        return Lattice(self.shape, BLOCK)
+
+    @property
+    def window_shape(self) -> Index:
+        """Shape of every window in voxels."""
+        return (BLOCK + 2 * self.halo,) * len(self.shape)
+
+    def windows(self, shard: Box) -> Iterator[tuple[int, Window]]:
+        """Yield (global block number, window) for the blocks of a shard, in order."""
+        for number in self.blocks.numbers_in(shard):
+            yield number, self.window(number)
+
+    def window(self, number: int) -> Window:
+        """Return the window of a block."""
+        core = self.blocks.cell(number)
+        return window_around(core, volume=self.shape, edge=BLOCK, halo=self.halo)
+
+    def read_box(self, shard: Box) -> Box:
+        """Return what a shard's task reads: the shard and its halo, cut at the volume."""
+        volume = Box((0,) * len(self.shape), self.shape)
+        return shard.grow(self.halo).intersect(volume)
+
+    def shard_bytes(self) -> int:
+        """Return the peak bytes that one shard in flight takes, besides its windows."""
+        largest = self.shards.cell(0)
+        read = self.read_box(largest).size * self.itemsize
+        # saliency and mask, and both once more while the codec encodes them
+        return read + 4 * largest.size
+
+    def worker_bytes(self, lanes: int) -> int:
+        """Return the peak bytes of a worker that computes `lanes` windows at once."""
+        in_flight = min(IN_FLIGHT, len(self.shards))
+        return BASE_BYTES + in_flight * self.shard_bytes() + lanes * self.lane_bytes
+
+    def check_memory(self, *, lanes: int, available: int) -> None:
+        """Refuse a worker that is too small for its task.
+
+        Raises
+        ------
+        RequestError
+            Naming the need, what there is, and the flags that help.
+        """
+        needed = self.worker_bytes(lanes)
+        if needed > available:
+            helps = ["--workers 1" if lanes == 1 else "--threads 1"]
+            if self.shard > BLOCK and self.shard_bytes() > self.lane_bytes:
+                helps.insert(0, f"--shard {max(BLOCK, self.shard // 2 // BLOCK * BLOCK)}")
+            raise RequestError(
+                f"a worker needs {_gib(needed)} for shards of {self.shard} and {lanes} windows "
+                f"at once, and may take {_gib(available)}.",
+                f"Try {' or '.join(helps)}, or allow more with --memory.",
+            )
+
+
+def fingerprint(
+    *,
+    source: dict[str, Any],
+    weights_sha256: str,
+    config: SegmentConfig,
+    device: str,
+    versions: dict[str, str],
+) -> dict[str, Any]:
+    """Return what must be equal for a resumed run to give the same bits."""
+    settings = config.to_dict()
+    del settings["weights"]  # a name; the sha256 says which they are
+    return {
+        "input": source,
+        "weights": weights_sha256,
+        "config": settings,
+        "device": device,
+        "versions": versions,
+    }
+
+
+def check_fingerprint(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse to go on with an output that another request began.
+
+    Raises
+    ------
+    FingerprintError
+        Naming everything that differs.
+    """
+    before, now = _flatten(found), _flatten(wanted)
+    differing = [
+        f"{key} was {before.get(key, 'absent')}, now {now.get(key, 'absent')}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if differing:
+        raise FingerprintError(
+            f"the output was begun with another request: {'; '.join(differing)}.",
+            "Repeat the request that began it, choose another --out, or give --overwrite.",
+        )
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,280 @@
+"""One shard from input to disk: the task that every executor runs.
+
+A `Worker` lives once in each process: it opens the input, loads the model and keeps its
+lanes. Knows nothing of who calls it or of other shards.
+"""
+
+import functools
+import hashlib
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomoseg.blockwise.journal import SCRATCH, JournalWriter, journal_folder
+from tomoseg.blockwise.plan import Plan
+from tomoseg.blockwise.seams import SeamSums, seam_sums, with_low_neighbours
+from tomoseg.blockwise.statistics import Statistics
+from tomoseg.config import SegmentConfig
+from tomoseg.errors import StorageError, TomosegError
+from tomoseg.geometry import Box, Window
+from tomoseg.io.omezarr import ArrayStore, Kind, Layout
+from tomoseg.io.pyramid import build_level_shard
+from tomoseg.io.volume import Volume
+from tomoseg.saliency.lanes import lane_setup
+from tomoseg.saliency.predict import Predictor, SaliencyModel
+from tomoseg.saliency.refine import Refined, refine
+from tomoseg.saliency.weights import load
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a worker needs to compute any shard of one volume; picklable.
+
+    Parameters
+    ----------
+    volume
+        The input.
+    layout
+        The output, where it is written now.
+    config, plan, statistics
+        What decides the result.
+    run
+        Number of this run in the journal.
+    lanes
+        Windows computed at once in one worker; each lane is one thread.
+    device
+        Torch device of the network.
+    """
+
+    volume: Volume
+    layout: Layout
+    config: SegmentConfig
+    plan: Plan
+    statistics: Statistics
+    run: int
+    lanes: int
+    device: str
+
+    @property
+    def refined(self) -> Path:
+        """File of the weights that scope ``volume`` refines."""
+        return Path(self.layout.path) / SCRATCH / "refined.safetensors"
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What became of one shard.
+
+    Parameters
+    ----------
+    shard
+        Its number.
+    error
+        Empty where it is done.
+    seconds
+        Wall time of reading, computing and writing.
+    """
+
+    shard: int
+    error: str
+    seconds: dict[str, float]
+
+
+class Worker:
+    """What one process keeps for one job: input, network, lanes, outputs, journal."""
+
+    def __init__(self, job: Job) -> None:
+        lane_setup()
+        self.job = job
+        self._reader = job.volume.reader()
+        self._network, _ = load(job.config.weights)
+        self._stores: dict[Kind, ArrayStore] = {
+            "image": ArrayStore(job.layout, "image", 0),
+            "mask": ArrayStore(job.layout, "mask", 0),
+        }
+        self._journal = JournalWriter(journal_folder(Path(job.layout.path)), job.run)
+        self._lanes = ThreadPoolExecutor(job.lanes, "lane", initializer=lane_setup)
+
+    @functools.cached_property
+    def _model(self) -> SaliencyModel:
+        """The network that is the same for every block; scope ``block`` has none."""
+        if self.job.config.refine.scope == "volume":
+            return Refined.from_file(self.job.refined, device=self.job.device)
+        return Predictor(self._network, device=self.job.device)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._lanes.shutdown()
+        self._journal.close()
+        self._reader.close()
+
+    def segment(self, number: int) -> ShardResult:
+        """Read, compute, write and record one shard; a failure is recorded and returned."""
+        self._journal.append(number, "begin")
+        try:
+            seconds = self._segment(number)
+        except StorageError:
+            raise  # no shard can be written or recorded: the run ends here
+        except (TomosegError, OSError, RuntimeError, ValueError, MemoryError) as error:
+            message = f"{type(error).__name__}: {error}"
+            self._journal.append(number, "failed", error=message)
+            return ShardResult(number, message, {})
+        return ShardResult(number, "", seconds)
+
+    def _segment(self, number: int) -> dict[str, float]:
+        started = time.perf_counter()
+        box = self.job.plan.shards.cell(number)
+        raw_box = self.job.plan.read_box(box)
+        raw = self._reader.read(raw_box)
+        read = time.perf_counter()
+        saliency = self._compute(raw, raw_box, box)
+        mask = binarise(saliency, self.job.config.threshold)
+        computed = time.perf_counter()
+        outcome: dict[str, Any] = {}
+        arrays: dict[Kind, NDArray[np.uint8]] = {"image": saliency, "mask": mask}
+        for kind, data in arrays.items():
+            self._stores[kind].write_shard(box, data)
+            nonzero = int(np.count_nonzero(data))
+            digest = hashlib.sha256(data.data).hexdigest()
+            outcome[kind] = {"sha256": digest, "empty": not nonzero, "nonzero": nonzero}
+        seconds = {
+            "read": read - started,
+            "compute": computed - read,
+            "write": time.perf_counter() - computed,
+        }
+        rounded = {key: round(value, 3) for key, value in seconds.items()}
+        self._journal.append(number, "done", arrays=outcome, seconds=rounded)
+        return seconds
+
+    def _compute(self, raw: NDArray[Any], raw_box: Box, shard: Box) -> NDArray[np.uint8]:
+        """Return the saliency of a shard, 0-255, from the voxels of the shard and its halo."""
+        saliency = np.empty(shard.shape, np.uint8)
+
+        def one(item: tuple[int, Window]) -> None:
+            number, window = item
+            values = self._normalised(raw[window.valid.relative_to(raw_box).slices], window)
+            probability = self._block_model(number, values).saliency(values[None])[0]
+            core = probability[window.core_in_window.slices]
+            saliency[window.core.relative_to(shard).slices] = np.rint(core * np.float32(255))
+
+        # each block is written by one lane, so the order in which lanes finish is no matter
+        for _ in self._lanes.map(one, self.job.plan.windows(shard)):
+            pass
+        return saliency
+
+    def _block_model(self, number: int, values: NDArray[np.float32]) -> SaliencyModel:
+        config = self.job.config
+        if config.refine.scope != "block":
+            return self._model
+        seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
+        return refine(self._network, [values], config.refine, seed=seed, device=self.job.device)
+
+    def _normalised(self, values: NDArray[Any], window: Window) -> NDArray[np.float32]:
+        normal = self.job.statistics.normalise(values, self.job.config.contrast)
+        return np.pad(normal, window.pad, mode="reflect")
+
+    def refine_volume(self) -> dict[str, Any]:
+        """Refine one set of weights on a sample of the volume and keep it in the output.
+
+        Returns
+        -------
+        dict
+            The report of the refinement. Where an earlier run has left the weights, they
+            are kept: they are the same, being a function of the fingerprint.
+        """
+        path = self.job.refined
+        if not path.exists():
+            windows = [self._read_window(number) for number in self._sample()]
+            refined = refine(
+                self._network,
+                windows,
+                self.job.config.refine,
+                seed=self.job.config.seed,
+                device=self.job.device,
+            )
+            temporary = path.with_suffix(f".{os.getpid()}.partial")
+            refined.to_file(temporary)
+            temporary.replace(path)
+        return Refined.from_file(path, device=self.job.device).report
+
+    def _read_window(self, number: int) -> NDArray[np.float32]:
+        window = self.job.plan.window(number)
+        return self._normalised(self._reader.read(window.valid), window)
+
+    def _sample(self) -> list[int]:
+        """Choose blocks, seeded and spread evenly over the range of contrast.
+
+        Four candidates for each block that is wanted are ranked by the spread of their
+        4-voxel means: ice, noise alone, ranks low; what is crowded ranks high.
+        """
+        wanted = self.job.config.refine.sample_blocks
+        blocks = self.job.plan.blocks
+        candidates = np.random.default_rng(self.job.config.seed).choice(
+            len(blocks), min(len(blocks), 4 * wanted), replace=False
+        )
+        ranked = sorted((self._contrast(int(number)), int(number)) for number in candidates)
+        positions = np.linspace(0, len(ranked) - 1, min(wanted, len(ranked))).round().astype(int)
+        return [ranked[position][1] for position in positions]
+
+    def _contrast(self, number: int) -> float:
+        window = self._read_window(number)
+        means = window.reshape([n for edge in window.shape for n in (edge // 4, 4)])
+        return float(means.mean(axis=(1, 3, 5)).std())
+
+    def seams(self, number: int) -> SeamSums:
+        """Sum the seam measure over one finished shard."""
+        shard = self.job.plan.shards.cell(number)
+        box = with_low_neighbours(shard)
+        return seam_sums(self._stores["image"].read(box), box, shard)
+
+
+def binarise(saliency: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
+    """Return the mask, uint8 0/1: voxels of at least `threshold` (a probability)."""
+    mask: NDArray[np.uint8] = (saliency >= np.ceil(threshold * 255)).astype(np.uint8)
+    return mask
+
+
+_workers: dict[Job, Worker] = {}
+_workers_lock = threading.Lock()
+
+
+def worker(job: Job) -> Worker:
+    """Return this process's worker for a job; the one before it is closed."""
+    with _workers_lock:
+        if job not in _workers:
+            release()
+            _workers[job] = Worker(job)
+        return _workers[job]
+
+
+def release() -> None:
+    """Close this process's worker and free its memory."""
+    while _workers:
+        _workers.popitem()[1].close()
+
+
+def segment_shard(job: Job, number: int) -> ShardResult:
+    """Segment one shard of a job: the task that executors run."""
+    return worker(job).segment(number)
+
+
+def refine_volume(job: Job, _: int = 0) -> dict[str, Any]:
+    """Refine the weights of scope ``volume``: a task of its own, before all shards."""
+    return worker(job).refine_volume()
+
+
+def shard_seams(job: Job, number: int) -> SeamSums:
+    """Sum the seam measure over one finished shard."""
+    return worker(job).seams(number)
+
+
+def pyramid_shard(layout: Layout, kind: Kind, level: int, number: int) -> None:
+    """Build one shard of a pyramid level from the level below it."""
+    build_level_shard(layout, kind, level, layout.shards(level).cell(number))

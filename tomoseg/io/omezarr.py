@@ -1,0 +1,463 @@
+"""OME-Zarr images as tomoseg writes them: layout, metadata, shards written whole.
+
+Knows Zarr, and no tasks or journal: the caller owns a shard, and no one else writes it.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numcodecs
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.storage import LocalStore
+
+from tomoseg.config import BLOCK, OmeVersion
+from tomoseg.errors import InputError, OutputExistsError, RequestError, StorageError
+from tomoseg.geometry import Box, Index, Lattice
+from tomoseg.io.storage import (
+    fsync,
+    remove,
+    storage_errors,
+    temporary_sibling,
+    write_json,
+)
+from tomoseg.io.volume import Triple, require_inside
+from tomoseg.io.zarr_nodes import read_node
+
+Kind = Literal["image", "mask"]
+
+OUR_KEY = "tomoseg"
+"""Key of our attributes in the root group, beside OME-Zarr's."""
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+"""Dtypes that an image can have."""
+
+_AXES = ("z", "y", "x")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One OME-Zarr image, with or without a mask beside it; pure, no I/O.
+
+    Parameters
+    ----------
+    path
+        Folder of the root group.
+    shape
+        Voxels of level 0 along z, y, x.
+    voxel_size_angstrom
+        Of level 0, along z, y, x; None writes a scale of 1 without a unit.
+    origin_angstrom
+        Position of the centre of voxel (0, 0, 0) along z, y, x.
+    name
+        Of the image.
+    dtype
+        Of the image, one of `DTYPES`; the mask is uint8, 0 or 1.
+    label
+        Whether ``labels/mask`` lies beside the image.
+    chunk, shard
+        Edges in voxels; the shard is a multiple of the chunk. Version 0.4 has no shard
+        files, but a shard is owned and written the same way.
+    version
+        Of OME-Zarr: 0.5 is Zarr v3 with shards, 0.4 is Zarr v2.
+    """
+
+    path: str
+    shape: Index
+    voxel_size_angstrom: Triple | None
+    origin_angstrom: Triple = (0.0, 0.0, 0.0)
+    name: str = "saliency"
+    dtype: str = "uint8"
+    label: bool = True
+    chunk: int = BLOCK
+    shard: int = 256
+    version: OmeVersion = "0.5"
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise RequestError(f"shape: expected three positive numbers, got {self.shape}.")
+        if self.dtype not in DTYPES:
+            raise RequestError(f"dtype: expected {', '.join(DTYPES)}, got {self.dtype}.")
+        if self.chunk < 1 or self.shard < 1 or self.shard % self.chunk:
+            raise RequestError(
+                f"shard: expected a positive multiple of {self.chunk}, got {self.shard}."
+            )
+        if self.version not in get_args(OmeVersion):
+            raise RequestError(f"OME-Zarr version: expected 0.5 or 0.4, got {self.version}.")
+
+    @property
+    def levels(self) -> int:
+        """Number of levels: halved until no axis is longer than a chunk."""
+        return 1 + max(0, math.ceil(math.log2(max(self.shape) / self.chunk)))
+
+    def level_shape(self, level: int) -> Index:
+        """Return the shape of `level` in voxels: halved and rounded up, `level` times."""
+        self._require_level(level)
+        return tuple(-(-n // 2**level) for n in self.shape)
+
+    def level_scale(self, level: int) -> Triple:
+        """Return the voxel size of `level` in angstrom along z, y, x.
+
+        An axis of which one voxel is left is not halved any more, so that a slab does not
+        grow thick in the coarse levels.
+        """
+        self._require_level(level)
+        sizes = self.voxel_size_angstrom or (1.0, 1.0, 1.0)
+        z, y, x = (
+            size * 2 ** min(level, math.ceil(math.log2(n)))
+            for size, n in zip(sizes, self.shape, strict=True)
+        )
+        return z, y, x
+
+    def level_translation(self, level: int) -> Triple:
+        """Return the position of the centre of voxel (0, 0, 0) of `level` in angstrom."""
+        z, y, x = (
+            origin + (coarse - fine) / 2
+            for origin, coarse, fine in zip(
+                self.origin_angstrom, self.level_scale(level), self.level_scale(0), strict=True
+            )
+        )
+        return z, y, x
+
+    def array_path(self, kind: Kind, level: int) -> str:
+        """Return the path of an array within the root group."""
+        self._require_level(level)
+        if kind == "mask" and not self.label:
+            raise ValueError(f"{self.path} has no mask")
+        return f"{_GROUPS[kind]}{level}"
+
+    def array_dtype(self, kind: Kind) -> str:
+        """Return the numpy name of the dtype of the arrays of `kind`."""
+        return "uint8" if kind == "mask" else self.dtype
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """Return the kinds of arrays that there are."""
+        return ("image", "mask") if self.label else ("image",)
+
+    def shards(self, level: int) -> Lattice:
+        """Return the lattice of the shards of `level`."""
+        return Lattice(self.level_shape(level), self.shard)
+
+    def _require_level(self, level: int) -> None:
+        if not 0 <= level < self.levels:
+            raise ValueError(f"expected a level below {self.levels}, got {level}")
+
+
+_GROUPS: dict[Kind, str] = {"image": "", "mask": "labels/mask/"}
+
+
+def create(layout: Layout, attributes: dict[str, Any], *, folder: str | None = None) -> None:
+    """Create the group with all metadata and empty arrays, all of it or nothing.
+
+    Parameters
+    ----------
+    layout
+        What to create; the folders above it are made.
+    attributes
+        JSON values for the key "tomoseg" of the root group's attributes.
+    folder
+        Name of a folder in the root group for the caller's own files. It is made a Zarr
+        group, for readers of Zarr warn of every folder that is not.
+
+    Raises
+    ------
+    OutputExistsError
+        Where `layout.path` is there and not an empty folder.
+    StorageError
+        Where the file system refuses.
+    """
+    final = Path(layout.path)
+    with storage_errors("Creating", final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(final) and not (final.is_dir() and not any(final.iterdir())):
+            raise OutputExistsError(
+                f"{final} exists already.", "Choose another name, or pass --overwrite."
+            )
+        temporary = temporary_sibling(final)
+        try:
+            _create_all(layout, temporary, attributes, folder)
+            temporary.rename(final)
+        except BaseException:
+            remove(temporary)
+            raise
+        fsync(final.parent)
+
+
+def update_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
+    """Merge `attributes` into those under "tomoseg" of a root group, atomically.
+
+    One process at a time: of two that update at once, one is lost.
+
+    Raises
+    ------
+    InputError
+        Where `path` is no Zarr group.
+    StorageError
+        Where the file system refuses.
+    """
+    root = Path(path)
+    node = read_node(root)
+    if node is None:
+        raise InputError(f"{root} is no Zarr group.", "Check the path.")
+    kept = node.attributes.get(OUR_KEY)
+    merged = {**(kept if isinstance(kept, dict) else {}), **attributes}
+    all_attributes = {**node.attributes, OUR_KEY: merged}
+    if node.version == 3:
+        write_json(root / "zarr.json", {**node.metadata, "attributes": all_attributes})
+    else:
+        write_json(root / ".zattrs", all_attributes)
+
+
+def read_attributes(path: str | Path) -> dict[str, Any] | None:
+    """Return the attributes under "tomoseg"; None where `path` is no group with any.
+
+    Raises
+    ------
+    InputError
+        Where there are metadata that cannot be read.
+    """
+    node = read_node(Path(path))
+    ours = None if node is None else node.attributes.get(OUR_KEY)
+    return ours if isinstance(ours, dict) else None
+
+
+class ArrayStore:
+    """One array of a layout, opened once per worker; any number of threads may read.
+
+    Parameters
+    ----------
+    layout
+        Of an image that `create` made.
+    kind, level
+        Which of its arrays.
+
+    Raises
+    ------
+    StorageError
+        Where the array is not there, or is not the one that the layout describes.
+    """
+
+    def __init__(self, layout: Layout, kind: Kind, level: int) -> None:
+        self.shape = layout.level_shape(level)
+        self.dtype = np.dtype(layout.array_dtype(kind))
+        self._layout = layout
+        self._shards = layout.shards(level)
+        self._folder = Path(layout.path, layout.array_path(kind, level))
+        with storage_errors("Opening", self._folder):
+            try:
+                self._array = zarr.open_array(
+                    LocalStore(layout.path), path=layout.array_path(kind, level), mode="r+"
+                )
+            except OSError:
+                raise
+            except Exception as error:
+                raise StorageError(
+                    f"{self._folder} cannot be opened: {error}.", "Write the image again."
+                ) from error
+        if (self._array.shape, self._array.dtype) != (self.shape, self.dtype):
+            raise StorageError(
+                f"{self._folder}: expected {self.shape} {self.dtype}, "
+                f"found {self._array.shape} {self._array.dtype}.",
+                "Write the image again.",
+            )
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return the voxels of `box` (z, y, x), zero where nothing was written.
+
+        Raises
+        ------
+        StorageError
+            Where a stored shard is damaged, or the file system fails.
+        """
+        require_inside(box, self.shape)
+        with storage_errors("Reading", self._folder):
+            try:
+                data = self._array[box.slices]
+            except OSError:
+                raise
+            except Exception as error:  # codecs raise whatever they like
+                raise StorageError(
+                    f"{self._folder} is damaged at {box.start}: {error}.",
+                    "Its shard has to be computed again.",
+                ) from error
+        return np.array(data, dtype=self.dtype, order="C", copy=None).reshape(box.shape)
+
+    def write_shard(self, box: Box, data: NDArray[Any]) -> None:
+        """Write a whole shard, durably; what was there, whole or torn, is removed first.
+
+        Zarr would read an old shard before it writes, and fail on a torn one for ever. A
+        shard of zeros has no file afterwards.
+
+        Parameters
+        ----------
+        box
+            A cell of the layout's shards, cut at the volume's faces.
+        data
+            ``box.shape`` voxels (z, y, x) of the array's dtype.
+
+        Raises
+        ------
+        StorageError
+            Where the file system refuses.
+        """
+        if data.shape != box.shape or data.dtype != self.dtype:
+            raise ValueError(
+                f"expected {box.shape} {self.dtype} voxels, got {data.shape} {data.dtype}"
+            )
+        files = self.files(box)
+        with storage_errors("Writing", self._folder):
+            for file in files:
+                _unlink_with_partials(file)
+            self._array[box.slices] = data
+            for file in files:
+                fsync(file)
+            for folder in _folders_between(self._folder, files):
+                fsync(folder)
+
+    def files(self, box: Box) -> list[Path]:
+        """Return the files that the shard `box` owns, in lexicographic order.
+
+        They exist or not: zeros have no file.
+        """
+        if box != self._shards.cell(self._shards.number_at(box.start)):
+            raise ValueError(f"expected a whole shard of {self._shards}, got {box}")
+        if self._layout.version == "0.5":
+            edge, root = self._layout.shard, self._folder / "c"
+        else:
+            edge, root = self._layout.chunk, self._folder
+        cells = Lattice(self.shape, edge)
+        return [
+            root.joinpath(*(str(a // edge) for a in cells.cell(number).start))
+            for number in cells.numbers_in(box)
+        ]
+
+    def digest(self, box: Box) -> str:
+        """Return the sha256 of the voxels of `box` as they are read back, in C order.
+
+        Raises
+        ------
+        StorageError
+            Where they cannot be read back.
+        """
+        return hashlib.sha256(self.read(box).tobytes()).hexdigest()
+
+
+def _create_all(layout: Layout, root: Path, attributes: dict[str, Any], folder: str | None) -> None:
+    """Create everything under `root`, which is not `layout.path` yet."""
+    root.mkdir()
+    for kind in layout.kinds():
+        for level in range(layout.levels):
+            _create_array(layout, root, kind, level)
+    _write_group(layout, root, _image_metadata(layout), {OUR_KEY: attributes})
+    if layout.label:
+        _write_group(layout, root / "labels", {"labels": ["mask"]}, {})
+        _write_group(layout, root / "labels" / "mask", _label_metadata(layout), {})
+    if folder is not None:
+        _write_group(layout, root / folder, None, {})
+
+
+def _create_array(layout: Layout, root: Path, kind: Kind, level: int) -> None:
+    sharded = layout.version == "0.5"
+    zarr.create_array(
+        LocalStore(root),
+        name=layout.array_path(kind, level),
+        shape=layout.level_shape(level),
+        dtype=layout.array_dtype(kind),
+        chunks=(layout.chunk,) * 3,
+        shards=(layout.shard,) * 3 if sharded else None,
+        compressors=_compressor(layout, kind),
+        fill_value=0,
+        zarr_format=3 if sharded else 2,
+        dimension_names=_AXES if sharded else None,
+        chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
+    )
+
+
+def _compressor(layout: Layout, kind: Kind) -> Any:
+    """Return the codec: what measured smallest without costing time, for each content."""
+    itemsize = np.dtype(layout.array_dtype(kind)).itemsize
+    if layout.version == "0.5":
+        if kind == "mask":
+            return BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")
+        if itemsize == 1:
+            return ZstdCodec(level=3)
+        return BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=itemsize)
+    if kind == "mask":
+        return numcodecs.Blosc(cname="zstd", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
+    if itemsize == 1:
+        return numcodecs.Zstd(level=3)
+    return numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE)
+
+
+def _write_group(
+    layout: Layout, folder: Path, ome: dict[str, Any] | None, others: dict[str, Any]
+) -> None:
+    """Write the metadata of a group, with OME-Zarr's where its version keeps them."""
+    folder.mkdir(exist_ok=True)
+    if layout.version == "0.5":
+        attributes = {} if ome is None else {"ome": {"version": "0.5", **ome}}
+        content = {"zarr_format": 3, "node_type": "group", "attributes": {**attributes, **others}}
+        write_json(folder / "zarr.json", content)
+    else:
+        write_json(folder / ".zattrs", {**(ome or {}), **others})
+        write_json(folder / ".zgroup", {"zarr_format": 2})
+
+
+def _image_metadata(layout: Layout) -> dict[str, Any]:
+    return {"multiscales": [_multiscale(layout, layout.name, "mean")]}
+
+
+def _label_metadata(layout: Layout) -> dict[str, Any]:
+    label = {
+        "colors": [
+            {"label-value": 0, "rgba": [0, 0, 0, 0]},
+            {"label-value": 1, "rgba": [255, 128, 0, 255]},
+        ],
+        "properties": [{"label-value": 1, "class": "salient object"}],
+        "source": {"image": "../../"},
+    }
+    if layout.version == "0.4":
+        label = {"version": "0.4", **label}
+    return {"multiscales": [_multiscale(layout, "mask", "max")], "image-label": label}
+
+
+def _multiscale(layout: Layout, name: str, method: str) -> dict[str, Any]:
+    unit = {} if layout.voxel_size_angstrom is None else {"unit": "angstrom"}
+    image = {
+        "name": name,
+        "axes": [{"name": axis, "type": "space", **unit} for axis in _AXES],
+        "datasets": [
+            {
+                "path": str(level),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": list(layout.level_scale(level))},
+                    {"type": "translation", "translation": list(layout.level_translation(level))},
+                ],
+            }
+            for level in range(layout.levels)
+        ],
+        "type": method,
+    }
+    return {"version": "0.4", **image} if layout.version == "0.4" else image
+
+
+def _unlink_with_partials(file: Path) -> None:
+    """Remove a file, and what a killed writer left of it before its rename."""
+    file.unlink(missing_ok=True)
+    if file.parent.is_dir():
+        for partial in file.parent.glob(f"{file.name}.*.partial"):
+            partial.unlink(missing_ok=True)
+
+
+def _folders_between(root: Path, files: list[Path]) -> Iterator[Path]:
+    """Yield the folders from those of `files` up to `root`, each once, deepest first."""
+    folders = {folder for file in files for folder in file.parents if folder.is_relative_to(root)}
+    yield from sorted(folders, key=lambda folder: (-len(folder.parts), folder))

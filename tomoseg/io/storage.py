@@ -1,0 +1,157 @@
+"""Durable files: atomic JSON, flushed folders, temporary siblings, refusals made readable.
+
+Knows the file system and no formats.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tomoseg.errors import OutputExistsError, RequestError, StorageError, TomosegError
+
+_HINTS = {
+    errno.ENOSPC: "Free some space and run the same command again; what is done is kept.",
+    errno.EDQUOT: "Free some of your quota and run the same command again; what is done is kept.",
+    errno.EACCES: "Check the permissions of the folder, or choose another place.",
+    errno.EPERM: "Check the permissions of the folder, or choose another place.",
+    errno.EROFS: "The file system is read-only; choose another place.",
+    errno.EIO: "The disk or the network failed; check it and run the same command again.",
+    errno.ESTALE: "The network file system failed; run the same command again.",
+}
+
+ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
+"""Files that make a folder a node of a Zarr hierarchy."""
+
+
+@contextlib.contextmanager
+def storage_errors(doing: str, path: str | Path) -> Iterator[None]:
+    """Turn what the operating system refuses into a `StorageError` that says what to do.
+
+    Parameters
+    ----------
+    doing
+        What was being done, as the beginning of a sentence: ``"Writing"``.
+    path
+        To what.
+
+    Raises
+    ------
+    StorageError
+        For every OSError within, with the operating system's ``errno`` kept.
+    """
+    try:
+        yield
+    except TomosegError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = _HINTS.get(error.errno or 0, "Check the file system, then run the command again.")
+        failure = StorageError(f"{doing} {path} failed: {reason}.", hint)
+        failure.errno = error.errno
+        raise failure from error
+
+
+def fsync(path: Path) -> None:
+    """Flush a file or a folder to the disk; a file that is not there is passed over."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file so that readers see the old or the new content, never a part.
+
+    Raises
+    ------
+    StorageError
+        Where the file system refuses.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    with storage_errors("Writing", path):
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        fsync(path.parent)
+
+
+def temporary_sibling(path: Path) -> Path:
+    """Return a new name beside `path`, on the same file system, that renames onto it."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def require_writable(path: Path, *, overwrite: bool) -> None:
+    """Refuse a destination that holds something which must not be replaced.
+
+    Parameters
+    ----------
+    path
+        The destination.
+    overwrite
+        Whether a file, or a folder that is Zarr, may be replaced.
+
+    Raises
+    ------
+    OutputExistsError
+        Where something is there and `overwrite` is false.
+    RequestError
+        Where a folder is there that is no Zarr hierarchy: that is never replaced.
+    """
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise OutputExistsError(
+            f"{path} exists already.", "Choose another name, or pass --overwrite."
+        )
+    if path.is_dir() and not any((path / name).exists() for name in ZARR_METADATA):
+        raise RequestError(
+            f"{path} is a folder and not a Zarr hierarchy; it is not replaced.",
+            "Choose another name.",
+        )
+
+
+def publish(temporary: Path, destination: Path, *, overwrite: bool) -> None:
+    """Rename finished output to its name; what was there is removed only afterwards.
+
+    Raises
+    ------
+    OutputExistsError
+        Where something appeared under the name meanwhile.
+    StorageError
+        Where the file system refuses.
+    """
+    require_writable(destination, overwrite=overwrite)
+    with storage_errors("Writing", destination):
+        if not destination.is_dir() or destination.is_symlink():
+            temporary.replace(destination)
+        else:
+            old = temporary_sibling(destination)
+            destination.rename(old)
+            temporary.rename(destination)
+            shutil.rmtree(old)
+        fsync(destination.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there; used on temporary output only."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

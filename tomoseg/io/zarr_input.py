@@ -1,0 +1,210 @@
+"""Zarr folders as inputs: a volume described, and boxes of it read.
+
+Lets Zarr open one array, after its codecs were checked; metadata are read by `zarr_nodes`.
+"""
+
+import logging
+import math
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from tomoseg.errors import InputError, StorageError
+from tomoseg.geometry import Box
+from tomoseg.io.storage import storage_errors
+from tomoseg.io.volume import (
+    MrcHeader,
+    Volume,
+    native,
+    require_inside,
+)
+from tomoseg.io.zarr_nodes import Node, choose_array, clean_path, find_placement, read_node
+
+logger = logging.getLogger(__name__)
+
+_SAFE_V2_CODECS = frozenset(
+    {
+        *("blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "zfpy", "pcodec"),
+        *("delta", "shuffle", "bitround", "quantize", "fixedscaleoffset", "packbits", "astype"),
+        *("crc32", "crc32c", "adler32", "fletcher32", "jenkins_lookup3"),
+    }
+)
+"""Codecs of numbers. What is missing, "pickle" above all, would run code from the file."""
+
+_LARGE_CHUNK_BYTES = 1 << 30
+
+
+def describe_zarr(folder: Path, array: str | None) -> Volume:
+    """Describe a volume in a Zarr hierarchy.
+
+    Parameters
+    ----------
+    folder
+        Its root: an array or a group.
+    array
+        Path within it of an array or of a multiscale image; None where there is no choice.
+
+    Raises
+    ------
+    InputError
+        Where there is no 3-D array of numbers there, or a choice has to be made.
+    """
+    node = read_node(folder)
+    if node is None:
+        raise InputError(
+            f"{folder} is a folder without Zarr metadata.",
+            "Give an MRC file, or a folder with zarr.json, .zarray or .zgroup.",
+        )
+    path = choose_array(folder, clean_path(folder, array))
+    placement = find_placement(folder, path)
+    opened = _open(folder, path)
+    shape = opened.shape[-3:]
+    return Volume(
+        path=str(folder),
+        format="zarr",
+        array=path,
+        shape=shape,
+        dtype=native(opened.dtype).name,
+        voxel_size_angstrom=placement.voxel_size,
+        voxel_size_note=placement.note,
+        origin_angstrom=placement.origin,
+        mrc=_kept_mrc_header(node, shape),
+    )
+
+
+class ZarrReader:
+    """Reads boxes of a Zarr array; see `tomoseg.io.volume.VolumeReader`.
+
+    Parameters
+    ----------
+    volume
+        What `describe_zarr` said.
+
+    Raises
+    ------
+    InputError
+        Where the array is no longer what it was described as.
+    """
+
+    def __init__(self, volume: Volume) -> None:
+        self._array = _open(Path(volume.path), volume.array)
+        now = (self._array.shape[-3:], native(self._array.dtype).name)
+        if now != (volume.shape, volume.dtype):
+            raise InputError(
+                f"{volume.path} has changed: expected {volume.shape} {volume.dtype}, found {now}.",
+                "Start again with the array as it is now.",
+            )
+        self._volume = volume
+        self._leading: tuple[int | slice, ...] = (0,) * (self._array.ndim - 3)
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return the voxels of `box`; see `VolumeReader.read`."""
+        require_inside(box, self._volume.shape)
+        where = f"{self._volume.path}/{self._volume.array}"
+        with storage_errors("Reading", where):
+            try:
+                data = self._array[self._leading + box.slices]
+            except OSError:
+                raise
+            except Exception as error:  # codecs raise whatever they like
+                raise InputError(
+                    f"{where} cannot be decoded at {box.start}: {error}.",
+                    "A chunk is damaged; copy or write the array again.",
+                ) from error
+        return np.array(data, dtype=self._volume.dtype, order="C", copy=None).reshape(box.shape)
+
+    def close(self) -> None:
+        """Do nothing: nothing stays open between reads."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _open(folder: Path, path: str) -> "zarr.Array[Any]":
+    node = read_node(folder / path)
+    where = folder / path
+    if node is None or not node.is_array:
+        raise InputError(f"{where} is no Zarr array.", "Check the path.")
+    if node.version == 2:
+        _require_safe_codecs(where, node.metadata)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters of it is said below
+            array = zarr.open_array(
+                LocalStore(folder, read_only=True),
+                path=path,
+                mode="r",
+                zarr_format=3 if node.version == 3 else 2,
+            )
+            _ = array.dtype
+    except OSError as error:
+        raise StorageError(f"{where} cannot be opened: {error}.") from error
+    except Exception as error:  # damaged metadata fail in every way there is
+        raise InputError(
+            f"{where} cannot be opened as a Zarr array: {error}.",
+            "Its codec or its metadata are unknown here; write it again, with zstd or blosc.",
+        ) from error
+    _require_volume(where, array)
+    return array
+
+
+def _require_safe_codecs(where: Path, metadata: dict[str, Any]) -> None:
+    filters = metadata.get("filters") or []
+    for codec in [
+        *(filters if isinstance(filters, list) else [filters]),
+        metadata.get("compressor"),
+    ]:
+        name = codec.get("id") if isinstance(codec, dict) else codec
+        if name is not None and name not in _SAFE_V2_CODECS:
+            raise InputError(
+                f"{where} is stored with the codec {name!r}, which is not read.",
+                "Write it again, with zstd or blosc.",
+            )
+
+
+def _require_volume(where: Path, array: "zarr.Array[Any]") -> None:
+    if array.dtype.kind not in "iufb":
+        raise InputError(
+            f"{where} holds {array.dtype}; expected integers, real numbers or bool.",
+            "Give an array of densities.",
+        )
+    if array.ndim < 3 or any(n != 1 for n in array.shape[:-3]):
+        raise InputError(
+            f"{where} has shape {array.shape}; expected three axes z, y, x, "
+            "or more with one entry in each leading axis.",
+            "Choose another array with --array, or write one time point and channel alone.",
+        )
+    if min(array.shape) < 1:
+        raise InputError(f"{where} is empty: its shape is {array.shape}.", "Write it again.")
+    chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
+    if chunk_bytes > _LARGE_CHUNK_BYTES:
+        logger.warning(
+            "%s is stored in chunks of %s voxels: every read takes %.1f GB of memory. "
+            "Write it again in smaller chunks.",
+            where,
+            array.chunks,
+            chunk_bytes / 1e9,
+        )
+
+
+def _kept_mrc_header(node: Node, shape: tuple[int, ...]) -> MrcHeader | None:
+    ours = node.attributes.get("tomoseg")
+    values = ours.get("mrc") if isinstance(ours, dict) else None
+    if not isinstance(values, dict):
+        return None
+    header = MrcHeader.from_dict(values)
+    return header if header.shape_zyx == tuple(shape) else None

@@ -1,0 +1,88 @@
+"""Fresh networks whose every bit follows from a seed; touches no global generator."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tomoseg.saliency.architecture import Architecture
+from tomoseg.saliency.attention import GlobalAttention, LocalAttention
+from tomoseg.saliency.layers import Join, Pointwise, Up
+from tomoseg.saliency.usalnet import Cell, USalNet
+
+PRIOR_PROBABILITY = 0.1
+"""Saliency that fresh weights give to a voxel (RetinaNet's initialisation of the bias)."""
+
+HEAD_GAIN = 0.5
+ATTENTION_GAIN = 0.1
+"""Fresh attention is close to plain averaging."""
+
+
+def blank_network(architecture: Architecture) -> USalNet:
+    """Return a network in eval mode whose values are still to be filled in."""
+    with torch.device("meta"):
+        network = USalNet(architecture)
+    network.to_empty(device="cpu")
+    return network.eval()
+
+
+@torch.no_grad()
+def random_network(architecture: Architecture, seed: int) -> USalNet:
+    """Return a network in eval mode with He-initialised weights.
+
+    Parameters
+    ----------
+    architecture
+        See `Architecture`.
+    seed
+        Decides every bit, whatever ran before in the process.
+
+    Notes
+    -----
+    Biases are zero but for those of the heads, which give a voxel the saliency
+    `PRIOR_PROBABILITY`: exactly that in a window of zeros. The weights of a head sum to
+    zero, so that what all features share does not move it.
+    """
+    network = blank_network(architecture)
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        _fill(module, generator)
+    for module in network.modules():
+        if isinstance(module, GlobalAttention | LocalAttention):
+            module.attend.weight.mul_(ATTENTION_GAIN)
+        if isinstance(module, Cell):
+            _quieten(module.side)
+    _quieten(network.head)
+    return network
+
+
+def _quieten(head: Pointwise) -> None:
+    head.weight.sub_(head.weight.mean()).mul_(HEAD_GAIN)
+    head.bias.fill_(-math.log(1 / PRIOR_PROBABILITY - 1))
+
+
+def _fill(module: nn.Module, generator: torch.Generator) -> None:
+    """Fill the tensors that `module` itself holds, in the order of their definition."""
+    for name, buffer in module.named_buffers(recurse=False):
+        buffer.fill_(1 if name == "running_var" else 0)
+    for name, parameter in module.named_parameters(recurse=False):
+        if "bias" in name:
+            parameter.zero_()
+        elif isinstance(module, _BatchNorm):
+            parameter.fill_(1)
+        elif isinstance(module, nn.LSTM):
+            bound = 1 / math.sqrt(module.hidden_size)
+            parameter.uniform_(-bound, bound, generator=generator)
+        else:
+            spread = math.sqrt(2 / _inputs(module, parameter))
+            parameter.normal_(0, spread, generator=generator)
+
+
+def _inputs(module: nn.Module, weight: nn.Parameter) -> int:
+    """Return how many values one output value is the weighted sum of."""
+    if isinstance(module, Join):
+        return module.first.shape[1] + module.second.shape[1]
+    if isinstance(module, Up):
+        return weight.shape[-1]  # kernel and stride are equal: one tap per input channel
+    return weight[0].numel()

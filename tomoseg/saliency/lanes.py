@@ -1,0 +1,50 @@
+"""Lanes: threads that compute the same bits whichever of them does the work, and how many.
+
+The only home of torch's process-wide switches. A lane runs one window at a time with one
+intra-op thread; speed comes from several lanes, never from a split sum.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def lane_setup() -> None:
+    """Put the calling thread, and the process, in the state that the same bits need.
+
+    One intra-op thread (the setting belongs to a thread, so every lane calls this),
+    deterministic algorithms, no autotuning, no TF32, cuBLAS with a fixed workspace.
+    Idempotent and cheap; models call it too, so that a caller who forgets it is slow
+    rather than wrong. Call it before the first use of CUDA in a process.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+    if not torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(True)
+    # Deterministic mode would fill every fresh buffer with NaN; ours are always written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def map_lanes(
+    function: Callable[[Item], Result], items: Iterable[Item], lanes: int = 1
+) -> list[Result]:
+    """Return ``[function(item) for item in items]``, computed by `lanes` threads.
+
+    The order of the results is that of the items; with one lane, the calling thread works.
+    """
+    if lanes <= 1:
+        lane_setup()
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(lanes, initializer=lane_setup) as pool:
+        return list(pool.map(function, items))

@@ -1,0 +1,154 @@
+"""U-SalNet: an encoder that halves the window four times, a decoder that attends.
+
+One implementation for images and volumes. Knows how the paper's decoder is wired
+("GGLLL+C"); how its parts compute is in `layers`, `attention` and `backbone`.
+"""
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from tomoseg.saliency.architecture import LEVELS, Architecture
+from tomoseg.saliency.attention import GlobalAttention, LocalAttention
+from tomoseg.saliency.backbone import Encoder
+from tomoseg.saliency.layers import ConvNorm, Join, Pointwise, Up
+
+SIDE_LOSS_WEIGHTS = (0.5, 0.5, 0.5, 0.8, 0.8, 1.0)
+"""Weights of the six outputs in the loss, coarse to fine (the released code's)."""
+
+
+class Cell(nn.Module):
+    """One level of the decoder: join, attend, join again.
+
+    The skip (normalised and rectified by the encoder) joins the upsampled decoder in a
+    1x1 convolution with ReLU; the result and what it attends to join in another.
+    """
+
+    def __init__(self, architecture: Architecture, level: int) -> None:
+        super().__init__()
+        dim, channels = architecture.dim, architecture.channels(level)
+        self.deepest = level == LEVELS - 1
+        if self.deepest:
+            self.enter: nn.Module = Pointwise(channels, channels)
+        else:
+            self.up = Up(dim, 2 * channels, channels)
+            self.enter = Join(dim, channels, channels, channels, norm=False)
+        self.attention = _attention(architecture, level)
+        self.leave = Join(dim, channels, channels, channels, norm=True)
+        self.side = Pointwise(channels, 1)
+
+    def forward(self, skip: Tensor, below: Tensor | None) -> Tensor:
+        """Map ``(N, C, *spatial)`` and, but at the deepest level, the decoder below."""
+        if below is None:
+            entered = self.enter(skip).relu_()
+        else:
+            entered = self.enter(skip, self.up(below))
+        left: Tensor = self.leave(entered, self.attention(entered))
+        return left
+
+
+def _attention(architecture: Architecture, level: int) -> nn.Module:
+    dim, channels = architecture.dim, architecture.channels(level)
+    from_below = LEVELS - 1 - level
+    if from_below < len(architecture.global_grids):
+        return GlobalAttention(dim, channels, architecture.global_grids[from_below])
+    return LocalAttention(
+        dim,
+        channels,
+        kernel=architecture.local_kernel,
+        dilation=architecture.local_dilation,
+        generator=architecture.generator_channels,
+    )
+
+
+class USalNet(nn.Module):
+    """Encoder and attentive decoder (PUB-SalNet, section on U-SalNet).
+
+    Build with `tomoseg.saliency.initialise.random_network` or
+    `tomoseg.saliency.weights.load`; the constructor alone leaves some weights unset. In eval mode, forward passes change nothing in the network
+    and may run in several threads at once.
+
+    Parameters
+    ----------
+    architecture
+        See `Architecture`.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.encoder = Encoder(architecture)
+        self.cells = nn.ModuleList(Cell(architecture, n) for n in reversed(range(LEVELS)))
+        self.decode = ConvNorm(
+            architecture.dim, architecture.base_channels, architecture.base_channels
+        )
+        self.head = Pointwise(architecture.base_channels, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the logits of all six outputs, for deep supervision.
+
+        Parameters
+        ----------
+        x
+            ``(N, 1, *spatial)``, edges multiples of 16.
+
+        Returns
+        -------
+        list of Tensor
+            ``(N, 1, *spatial_l)`` at strides 16, 8, 4, 2, 1 (the cells' side outputs),
+            then the final output at stride 1.
+
+        Raises
+        ------
+        RequestError
+            Where an edge of the window is no multiple of 16.
+        """
+        levels = list(self._decoder(x))
+        sides = [cell.side(level) for cell, level in zip(self.cells, levels, strict=True)]
+        return [*sides, self.head(self.decode(levels[-1]))]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the ``(N, base_channels, *spatial)`` features that the final head reads."""
+        level = None
+        for level in self._decoder(x):  # noqa: B007 - the last one
+            pass
+        features: Tensor = self.decode(level)
+        return features
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the ``(N, 1, *spatial)`` logits of the final output alone."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+    def _decoder(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield each decoder level's features, coarse to fine, dropping skips once used."""
+        self.architecture.check_window(tuple(x.shape[2:]))
+        skips = self.encoder(x)
+        below = None
+        for cell in self.cells:
+            below = cell(skips.pop(), below)
+            yield below
+
+
+def deep_supervision_loss(outputs: list[Tensor], target: Tensor) -> Tensor:
+    """Return the weighted sum over outputs of the mean binary cross-entropy.
+
+    Parameters
+    ----------
+    outputs
+        What `USalNet.forward` returned.
+    target
+        ``(N, 1, *spatial)`` truth in [0, 1]; averaged down to each output's stride.
+    """
+    total = target.new_zeros(())
+    for weight, logits in zip(SIDE_LOSS_WEIGHTS, outputs, strict=True):
+        truth = _average_down(target, target.shape[-1] // logits.shape[-1])
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, truth)
+        total = total + weight * loss
+    return total
+
+
+def _average_down(x: Tensor, factor: int) -> Tensor:
+    for axis in range(2, x.dim()):
+        x = x.unflatten(axis, (-1, factor)).mean(dim=axis + 1)
+    return x

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tomoseg.blockwise.journal import SCRATCH, journal_folder
+from tomoseg.blockwise.journal import SCRATCH
 from tomoseg.blockwise.plan import check_fingerprint
-from tomoseg.errors import OutputExistsError, StorageError
+from tomoseg.errors import OutputExistsError
 from tomoseg.io.omezarr import read_attributes
 
 
@@ -59,8 +59,8 @@ def claim(
     final
         The output's path.
     create
-        Called with the path of a folder that does not exist, creates the output there;
-        its attributes hold `fingerprint`.
+        Called with a path where nothing is, creates the output there, all of it or
+        nothing; its attributes hold `fingerprint`.
     fingerprint
         Of this request.
     overwrite
@@ -87,8 +87,10 @@ def claim(
                 stack.close()
                 shutil.rmtree(path)
         if not resumed:
-            _create(path, create)
+            create(path)
             stack.enter_context(_lock(path))
+        for leftover in path.parent.glob(f".{path.name}.*.partial"):
+            shutil.rmtree(leftover)  # of a run that was killed while it created the output
         yield Claim(path, final, resumed)
 
 
@@ -114,25 +116,6 @@ def _own(path: Path) -> Path:
     return path
 
 
-def _create(path: Path, create: Callable[[Path], None]) -> None:
-    for leftover in path.parent.glob(f".{path.name}.new-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    new = _sibling(path, f"new-{uuid.uuid4().hex[:8]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        create(new)
-        journal_folder(new).mkdir(parents=True)
-        new.rename(path)
-    except OSError as error:
-        shutil.rmtree(new, ignore_errors=True)
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(
-            f"{path}: the output cannot be created ({error.strerror or error}).",
-            "Choose another --out, or make room and run the same command again.",
-        ) from error
-
-
 def _sibling(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}.{suffix}")
 
@@ -150,7 +133,9 @@ def _finish_replacing(final: Path) -> None:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Hold the output's lock; the system gives it back when this process ends, however."""
-    with (path / SCRATCH / "lock").open("a+") as file:
+    folder = path / SCRATCH
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -6,6 +6,7 @@ tasks, so that a million shards cost no more memory than a few.
 
 import contextlib
 import ipaddress
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -49,6 +50,18 @@ class Resources:
     scheduler: str | None = None
     scheduler_file: str | None = None
     insecure: bool = False
+
+    def lanes(self, device: str) -> int:
+        """Return how many windows a worker computes at once."""
+        if device != "cpu":
+            return 1
+        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.workers)
+
+    def worker_memory(self) -> int:
+        """Return the bytes that one worker on this machine may take, cgroups considered."""
+        from distributed.system import MEMORY_LIMIT
+
+        return (self.memory_bytes or int(0.8 * MEMORY_LIMIT)) // self.workers
 
 
 class Executor(Protocol):

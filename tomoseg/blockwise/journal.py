@@ -83,6 +83,7 @@ class JournalWriter:
         with self._lock:
             try:
                 if self._descriptor is None:
+                    self._path.parent.mkdir(exist_ok=True)
                     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
                     self._descriptor = os.open(self._path, flags, 0o644)
                     _sync_folder(self._path.parent)

@@ -6,7 +6,6 @@ Describes, measures and plans; knows nothing of journals and executors.
 import dataclasses
 import datetime
 import math
-import os
 import platform
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -163,8 +162,8 @@ def prepare(request: Request) -> Prepared:
         memory.append(refine_bytes(card.architecture, window, classes=classes, windows=windows))
     itemsize = np.dtype(volume.dtype).itemsize
     plan = Plan(volume.shape, itemsize, config.shard, config.halo, max(memory))
-    lanes = lanes_per_worker(resources, device)
-    plan.check_memory(lanes=lanes, available=memory_per_worker(resources))
+    lanes = resources.lanes(device)
+    plan.check_memory(lanes=lanes, available=resources.worker_memory())
     source_identity = {
         "shape": list(volume.shape),
         "dtype": volume.dtype,
@@ -201,23 +200,6 @@ def resolve_voxel_size(volume: Volume, wanted: float | None) -> tuple[Triple, st
             "Give it with --voxel-size.",
         )
     return volume.voxel_size_angstrom, volume.voxel_size_note
-
-
-def lanes_per_worker(resources: Resources, device: str) -> int:
-    """Return how many windows a worker computes at once."""
-    if device != "cpu":
-        return 1
-    if resources.threads is not None:
-        return resources.threads
-    return max(1, len(os.sched_getaffinity(0)) // max(1, resources.workers))
-
-
-def memory_per_worker(resources: Resources) -> int:
-    """Return the bytes that one worker on this machine may take."""
-    from distributed.system import MEMORY_LIMIT
-
-    total = resources.memory_bytes or int(0.8 * MEMORY_LIMIT)
-    return total // max(1, resources.workers)
 
 
 def library_versions() -> dict[str, str]:

@@ -76,7 +76,9 @@ def segment(prepared: Prepared, progress: Progress, stop: threading.Event) -> Su
     request = prepared.request
     with claim(
         request.output.absolute(),
-        create=lambda path: create(prepared.layout(path), prepared.attributes()),
+        create=lambda path: create(
+            prepared.layout(path), prepared.attributes(), folder=journal.SCRATCH
+        ),
         fingerprint=prepared.fingerprint,
         overwrite=request.overwrite,
     ) as claimed:

@@ -4,24 +4,20 @@ Knows Zarr, and no tasks or journal: the caller owns a shard, and no one else wr
 """
 
 import hashlib
-import json
-import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-import numcodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import LocalStore
 
-from tomoseg.config import BLOCK, OmeVersion
-from tomoseg.errors import InputError, OutputExistsError, RequestError, StorageError
-from tomoseg.geometry import Box, Index, Lattice
+from tomoseg.errors import InputError, OutputExistsError, StorageError
+from tomoseg.geometry import Box, Lattice
+from tomoseg.io.layout import Kind, Layout
 from tomoseg.io.storage import (
     fsync,
     remove,
@@ -29,129 +25,15 @@ from tomoseg.io.storage import (
     temporary_sibling,
     write_json,
 )
-from tomoseg.io.volume import Triple, require_inside
+from tomoseg.io.volume import require_inside
 from tomoseg.io.zarr_nodes import read_node
-
-Kind = Literal["image", "mask"]
 
 OUR_KEY = "tomoseg"
 """Key of our attributes in the root group, beside OME-Zarr's."""
 
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
-"""Dtypes that an image can have."""
+__all__ = ["ArrayStore", "Kind", "Layout", "create", "read_attributes", "update_attributes"]
 
 _AXES = ("z", "y", "x")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One OME-Zarr image, with or without a mask beside it; pure, no I/O.
-
-    Parameters
-    ----------
-    path
-        Folder of the root group.
-    shape
-        Voxels of level 0 along z, y, x.
-    voxel_size_angstrom
-        Of level 0, along z, y, x; None writes a scale of 1 without a unit.
-    origin_angstrom
-        Position of the centre of voxel (0, 0, 0) along z, y, x.
-    name
-        Of the image.
-    dtype
-        Of the image, one of `DTYPES`; the mask is uint8, 0 or 1.
-    label
-        Whether ``labels/mask`` lies beside the image.
-    chunk, shard
-        Edges in voxels; the shard is a multiple of the chunk. Version 0.4 has no shard
-        files, but a shard is owned and written the same way.
-    version
-        Of OME-Zarr: 0.5 is Zarr v3 with shards, 0.4 is Zarr v2.
-    """
-
-    path: str
-    shape: Index
-    voxel_size_angstrom: Triple | None
-    origin_angstrom: Triple = (0.0, 0.0, 0.0)
-    name: str = "saliency"
-    dtype: str = "uint8"
-    label: bool = True
-    chunk: int = BLOCK
-    shard: int = 256
-    version: OmeVersion = "0.5"
-
-    def __post_init__(self) -> None:
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise RequestError(f"shape: expected three positive numbers, got {self.shape}.")
-        if self.dtype not in DTYPES:
-            raise RequestError(f"dtype: expected {', '.join(DTYPES)}, got {self.dtype}.")
-        if self.chunk < 1 or self.shard < 1 or self.shard % self.chunk:
-            raise RequestError(
-                f"shard: expected a positive multiple of {self.chunk}, got {self.shard}."
-            )
-        if self.version not in get_args(OmeVersion):
-            raise RequestError(f"OME-Zarr version: expected 0.5 or 0.4, got {self.version}.")
-
-    @property
-    def levels(self) -> int:
-        """Number of levels: halved until no axis is longer than a chunk."""
-        return 1 + max(0, math.ceil(math.log2(max(self.shape) / self.chunk)))
-
-    def level_shape(self, level: int) -> Index:
-        """Return the shape of `level` in voxels: halved and rounded up, `level` times."""
-        self._require_level(level)
-        return tuple(-(-n // 2**level) for n in self.shape)
-
-    def level_scale(self, level: int) -> Triple:
-        """Return the voxel size of `level` in angstrom along z, y, x.
-
-        An axis of which one voxel is left is not halved any more, so that a slab does not
-        grow thick in the coarse levels.
-        """
-        self._require_level(level)
-        sizes = self.voxel_size_angstrom or (1.0, 1.0, 1.0)
-        z, y, x = (
-            size * 2 ** min(level, math.ceil(math.log2(n)))
-            for size, n in zip(sizes, self.shape, strict=True)
-        )
-        return z, y, x
-
-    def level_translation(self, level: int) -> Triple:
-        """Return the position of the centre of voxel (0, 0, 0) of `level` in angstrom."""
-        z, y, x = (
-            origin + (coarse - fine) / 2
-            for origin, coarse, fine in zip(
-                self.origin_angstrom, self.level_scale(level), self.level_scale(0), strict=True
-            )
-        )
-        return z, y, x
-
-    def array_path(self, kind: Kind, level: int) -> str:
-        """Return the path of an array within the root group."""
-        self._require_level(level)
-        if kind == "mask" and not self.label:
-            raise ValueError(f"{self.path} has no mask")
-        return f"{_GROUPS[kind]}{level}"
-
-    def array_dtype(self, kind: Kind) -> str:
-        """Return the numpy name of the dtype of the arrays of `kind`."""
-        return "uint8" if kind == "mask" else self.dtype
-
-    def kinds(self) -> tuple[Kind, ...]:
-        """Return the kinds of arrays that there are."""
-        return ("image", "mask") if self.label else ("image",)
-
-    def shards(self, level: int) -> Lattice:
-        """Return the lattice of the shards of `level`."""
-        return Lattice(self.level_shape(level), self.shard)
-
-    def _require_level(self, level: int) -> None:
-        if not 0 <= level < self.levels:
-            raise ValueError(f"expected a level below {self.levels}, got {level}")
-
-
-_GROUPS: dict[Kind, str] = {"image": "", "mask": "labels/mask/"}
 
 
 def create(layout: Layout, attributes: dict[str, Any], *, folder: str | None = None) -> None:
@@ -390,11 +272,10 @@ def _compressor(layout: Layout, kind: Kind) -> Any:
         if itemsize == 1:
             return ZstdCodec(level=3)
         return BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=itemsize)
-    if kind == "mask":
-        return numcodecs.Blosc(cname="zstd", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
-    if itemsize == 1:
-        return numcodecs.Zstd(level=3)
-    return numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE)
+    if itemsize == 1 and kind == "image":
+        return {"id": "zstd", "level": 3}
+    level, shuffle = (5, 2) if kind == "mask" else (1, 1)  # 2: bits, 1: bytes
+    return {"id": "blosc", "cname": "zstd", "clevel": level, "shuffle": shuffle, "blocksize": 0}
 
 
 def _write_group(

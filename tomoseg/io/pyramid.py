@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomoseg.geometry import Box, Lattice
-from tomoseg.io.omezarr import ArrayStore, Kind, Layout
+from tomoseg.io.layout import Kind, Layout
+from tomoseg.io.omezarr import ArrayStore
 
 _PIECE = 64
 """Edge in voxels of what is made at once; twice as much is read along each axis."""
@@ -102,7 +103,8 @@ def _reduce(array: NDArray[Any], operation: np.ufunc) -> NDArray[Any]:
 
 def _mean_of_floats(array: NDArray[Any]) -> NDArray[Any]:
     sums = _reduce(array.astype(np.float64), np.add)
-    return (sums / (1 << _doublings(array.shape))).astype(array.dtype)
+    means: NDArray[Any] = sums / (1 << _doublings(array.shape))
+    return means.astype(array.dtype)
 
 
 def _mean_of_integers(array: NDArray[Any]) -> NDArray[Any]:
@@ -114,7 +116,8 @@ def _mean_of_integers(array: NDArray[Any]) -> NDArray[Any]:
     half = (1 << shift) >> 1
     # Above one half up; exactly one half up only from an odd floor.
     up = (remainder + (floor & 1) > half) & (shift > 0)
-    return (floor + up).astype(array.dtype)
+    means: NDArray[Any] = floor + up
+    return means.astype(array.dtype)
 
 
 def _doublings(shape: tuple[int, ...]) -> NDArray[np.int64]:

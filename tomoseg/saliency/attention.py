@@ -121,8 +121,8 @@ class LocalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C, *spatial)`` to the same shape."""
-        reach, attend = self.dilation, self.attend
-        looked = convolve(x, self.weight, self.bias, padding=reach, dilation=reach).relu_()
+        attend = self.attend
+        looked = convolve(x, self.weight, self.bias, dilation=self.dilation).relu_()
         return local_attention(
             x, looked, attend.weight, attend.bias, kernel=self.kernel, dilation=self.dilation
         )

@@ -30,7 +30,7 @@ class Level(nn.Module):
             self.enter = ConvNorm(dim, 1, channels)
             convolutions -= 1  # the entry counts: it keeps the resolution
         else:
-            self.enter = ConvNorm(dim, channels // 2, channels, kernel=2, stride=2)
+            self.enter = ConvNorm(dim, channels // 2, channels, down=True)
         self.residual = architecture.residual
         self.convolutions = nn.ModuleList(
             ConvNorm(dim, channels, channels) for _ in range(convolutions)

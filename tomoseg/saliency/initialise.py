@@ -8,13 +8,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.attention import GlobalAttention, LocalAttention
+from tomoseg.saliency.backbone import Level
 from tomoseg.saliency.layers import Join, Pointwise, Up
 from tomoseg.saliency.usalnet import Cell, USalNet
 
 PRIOR_PROBABILITY = 0.1
 """Saliency that fresh weights give to a voxel (RetinaNet's initialisation of the bias)."""
 
-HEAD_GAIN = 0.5
+HEAD_GAIN = 0.25
+RESIDUAL_GAIN = 0.5
+"""Damps the branch that a residual adds, lest the sums grow level by level."""
+
 ATTENTION_GAIN = 0.1
 """Fresh attention is close to plain averaging."""
 
@@ -51,6 +55,8 @@ def random_network(architecture: Architecture, seed: int) -> USalNet:
     for module in network.modules():
         if isinstance(module, GlobalAttention | LocalAttention):
             module.attend.weight.mul_(ATTENTION_GAIN)
+        if isinstance(module, Level) and module.residual and len(module.convolutions):
+            module.convolutions[-1].weight.mul_(RESIDUAL_GAIN)
         if isinstance(module, Cell):
             _quieten(module.side)
     _quieten(network.head)

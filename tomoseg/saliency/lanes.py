@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import torch
 
+from tomoseg.errors import RequestError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -48,3 +50,23 @@ def map_lanes(
         return [function(item) for item in items]
     with ThreadPoolExecutor(lanes, initializer=lane_setup) as pool:
         return list(pool.map(function, items))
+
+
+def resolve_device(name: str) -> str:
+    """Return the device that `name` means: ``cpu``, ``cuda:N``; ``auto`` prefers CUDA.
+
+    Raises
+    ------
+    RequestError
+        Where torch does not have the device here.
+    """
+    available = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if name == "auto":
+        return available[0] if available else "cpu"
+    found = f"{name}:0" if name == "cuda" else name
+    if found not in ("cpu", *available):
+        raise RequestError(
+            f"device: expected {' or '.join(['auto', 'cpu', *available])}, got {name}.",
+            "If there is a GPU, install a torch that was built for it.",
+        )
+    return found

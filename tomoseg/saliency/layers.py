@@ -17,40 +17,39 @@ CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def convolve(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation: int = 1
 ) -> Tensor:
-    """Convolve, on a CPU always by oneDNN.
-
-    For one thread torch would take an unfolding convolution wherever a heuristic says so,
-    ten times slower and with 27 copies of the input in memory; channels-last inputs never
-    take it.
+    """Convolve with kernel 3 and zeros around the window, which keeps its shape.
 
     Parameters
     ----------
     x
         ``(N, I, *spatial)``.
     weight, bias
-        ``(O, I, *kernel)`` and ``(O,)``.
-    stride, padding, dilation
-        The same along every axis.
+        ``(O, I, *[3] * dim)`` and ``(O,)``.
+    dilation
+        Voxels between two taps.
 
     Returns
     -------
     Tensor
-        ``(N, O, *spatial_out)``, contiguous.
+        ``(N, O, *spatial)``, contiguous.
+
+    Notes
+    -----
+    On a CPU, torch unfolds a small single input (27 copies of it, up to ten times slower)
+    and leaves a batch to oneDNN. So a single input goes in as a batch of its two halves,
+    each with the planes that it needs of the other.
     """
     function = F.conv3d if x.dim() == 5 else F.conv2d
-    if x.device.type == "cpu":
-        x = x.contiguous(memory_format=CHANNELS_LAST[x.dim() - 2])
-        if x.shape[1] == 1:  # both layouts at once: say which
-            x = x.as_strided(x.shape, (x[0].numel(), 1, *x.stride()[2:]))
-    return function(x, weight, bias, stride, padding, dilation).contiguous()
+    if x.device.type != "cpu" or len(x) > 1 or x.shape[2] % 2:
+        return function(x, weight, bias, 1, dilation, dilation)
+    dim, half = x.dim() - 2, x.shape[2] // 2
+    padded = F.pad(x, [0, 0] * (dim - 1) + [dilation, dilation])
+    halves = [padded.narrow(2, start, half + 2 * dilation) for start in (0, half)]
+    batch = torch.cat(halves).contiguous(memory_format=CHANNELS_LAST[dim])
+    y = function(batch, weight, bias, 1, [0] + [dilation] * (dim - 1), dilation)
+    return torch.cat(y.chunk(2), dim=2).contiguous()
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -98,6 +97,29 @@ class Pointwise(nn.Module):
         return pointwise(x, self.weight, self.bias)
 
 
+def halve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve with kernel 2 and stride 2, as one matrix product.
+
+    Parameters
+    ----------
+    x
+        ``(N, I, *spatial)``, even edges.
+    weight, bias
+        ``(O, I, *[2] * dim)`` and ``(O,)``.
+
+    Returns
+    -------
+    Tensor
+        ``(N, O, *(spatial / 2))``.
+    """
+    dim = x.dim() - 2
+    for axis in range(2, 2 + 2 * dim, 2):
+        x = x.unflatten(axis, (-1, 2))  # (N, I, z, 2, y, 2, x, 2) in the end
+    x = x.permute(0, 1, *range(3, 3 + 2 * dim, 2), *range(2, 2 + 2 * dim, 2))
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    return pointwise(x.flatten(1, 1 + dim), weight.flatten(1), bias)
+
+
 class Up(nn.Module):
     """Transposed convolution with kernel 2 and stride 2, as one matrix product.
 
@@ -126,25 +148,28 @@ class Up(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """Convolution, normalisation, ReLU; a residual joins before the normalisation."""
+    """Convolution, normalisation, ReLU; a residual joins before the normalisation.
 
-    def __init__(
-        self, dim: int, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1
-    ) -> None:
+    Kernel 3, or with `down` kernel 2 and stride 2.
+    """
+
+    def __init__(self, dim: int, inputs: int, outputs: int, *, down: bool = False) -> None:
         super().__init__()
-        self.geometry = {"stride": stride, "padding": kernel // 2 if stride == 1 else 0}
+        kernel = 2 if down else 3
+        self.down = down
         self.weight = nn.Parameter(torch.empty(outputs, inputs, *[kernel] * dim))
         self.norm = NORM[dim](outputs)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Map ``(N, inputs, *spatial)`` to ``(N, outputs, *(spatial / stride))``."""
+        """Map ``(N, inputs, *spatial)`` to ``(N, outputs, *spatial)``, halved by `down`."""
+        function = halve if self.down else convolve
         if self.norm.training:
-            y = convolve(x, self.weight, **self.geometry)
+            y = function(x, self.weight)
             normalised: Tensor = self.norm(y if residual is None else y + residual)
             return normalised.relu_()
         dim = x.dim() - 2
         scale, shift = frozen_affine(self.norm)
-        y = convolve(x, self.weight * per_channel(scale, dim + 1), shift, **self.geometry)
+        y = function(x, self.weight * per_channel(scale, dim + 1), shift)
         if residual is not None:
             y.addcmul_(residual, per_channel(scale, dim))
         return y.relu_()

@@ -1,0 +1,35 @@
+import pytest
+import torch
+from engine import config, digests, run, write_volume
+
+from tomoseg.saliency.architecture import Architecture
+from tomoseg.saliency.weights import load, save
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A network like the real one, of two channels, that computes a block in 0.1 s."""
+    from tomoseg.saliency.weights import random_network
+
+    network, card = random_network(Architecture(base_channels=2, generator_channels=2), seed=3)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save(path, network, card)
+    assert load(str(path))[1].sha256 == card.sha256
+    return path
+
+
+@pytest.fixture(scope="session")
+def volume(tmp_path_factory):
+    torch.set_num_threads(1)
+    return write_volume(tmp_path_factory.mktemp("volume") / "volume.zarr")
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory, volume, weights):
+    """The bits of every scope, from one undisturbed run in this process with one lane."""
+    folder = tmp_path_factory.mktemp("expected")
+    bits = {}
+    for scope in ("none", "volume", "block"):
+        run(volume, folder / f"{scope}.zarr", config(weights, scope), threads=1)
+        bits[scope] = digests(folder / f"{scope}.zarr")
+    return bits

@@ -1,0 +1,126 @@
+"""What the engine's tests share: a small network, small volumes, whole runs, their bits."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import torch
+import zarr
+
+from tomoseg.blockwise import run as run_module
+from tomoseg.blockwise.execute import Resources
+from tomoseg.blockwise.journal import JournalWriter
+from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.run import segment
+from tomoseg.blockwise.status import layout_of
+from tomoseg.config import RefineConfig, SegmentConfig
+from tomoseg.geometry import whole
+from tomoseg.io.omezarr import ArrayStore
+from tomoseg.io.volume import open_volume
+from tomoseg.simulate.phantom import phantom
+
+SHAPE = (70, 130, 66)
+SCOPES = ("none", "volume", "block")
+
+
+def write_volume(path: Path, shape=SHAPE) -> Path:
+    zarr.create_array(path, data=phantom(shape, seed=0).density, chunks=(64,) * 3)
+    return path
+
+
+def config(weights, scope="none", **changes) -> SegmentConfig:
+    refine = RefineConfig(scope=scope, iterations=2, classes=4, sample_blocks=2)
+    values = {"refine": refine, "halo": 0, "shard": 64, "voxel_size_angstrom": 10.0}
+    return SegmentConfig(weights=str(weights), **(values | changes))
+
+
+def run(volume, output, config, *, overwrite=False, stop=None, progress=None, **resources):
+    request = Request(
+        open_volume(volume), Path(output), config, Resources(**resources), overwrite, "a command"
+    )
+    quiet = progress or (lambda *_: None)
+    return segment(prepare(request), quiet, stop or threading.Event())
+
+
+def digests(output) -> dict[str, str]:
+    layout, _ = layout_of(Path(output))
+    return {
+        f"{kind}/{level}": ArrayStore(layout, kind, level).digest(whole(layout.level_shape(level)))
+        for kind in ("image", "mask")
+        for level in range(layout.levels)
+    }
+
+
+def read(output, kind="image", level=0) -> np.ndarray:
+    layout, _ = layout_of(Path(output))
+    return ArrayStore(layout, kind, level).read(whole(layout.level_shape(level)))
+
+
+def run_in_child(volume, output, weights, scope, death=None) -> None:
+    """Run in a process that is to die: at once where told to, or when its parent wills."""
+    torch.set_num_threads(1)
+    if death:
+        _arrange(*death)
+    run(volume, output, config(weights, scope))
+
+
+def _arrange(moment: str, count: int) -> None:
+    """Let this process die at the `count`-th time that it comes to a moment."""
+    left = [count]
+
+    def die_if_due() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    write, append = ArrayStore.write_shard, JournalWriter.append
+
+    def torn_write(self, box, data):
+        write(self, box, data)
+        if left[0] == 1:
+            for path in self.files(box):
+                if path.exists():
+                    os.truncate(path, path.stat().st_size // 2)
+        die_if_due()
+
+    def unlinked_write(self, box, data):
+        if left[0] == 1:
+            for path in self.files(box):
+                path.unlink(missing_ok=True)
+        die_if_due()
+        write(self, box, data)
+
+    def append_before_done(self, shard, event, **details):
+        if event == "done":
+            die_if_due()
+        append(self, shard, event, **details)
+
+    def torn_append(self, shard, event, **details):
+        append(self, shard, event, **details)
+        if left[0] == 1:
+            size = self._path.stat().st_size
+            os.truncate(self._path, size - 5)
+        die_if_due()
+
+    def die_in_pyramid(layout, kind, level, number):
+        die_if_due()
+
+    def die_before_complete(*_):
+        die_if_due()
+
+    if moment == "inside a write":
+        ArrayStore.write_shard = torn_write
+    elif moment == "after the unlink":
+        ArrayStore.write_shard = unlinked_write
+    elif moment == "between write and journal":
+        JournalWriter.append = append_before_done
+    elif moment == "inside a journal line":
+        JournalWriter.append = torn_append
+    elif moment == "in the pyramid":
+        run_module.shard.pyramid_shard = die_in_pyramid
+    elif moment == "before the end":
+        run_module.update_attributes = die_before_complete
+    else:
+        raise ValueError(moment)

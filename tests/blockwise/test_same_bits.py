@@ -1,0 +1,124 @@
+"""The contract that everything else rests on: who computes, and when, changes no bit."""
+
+import multiprocessing
+import random
+import time
+
+import pytest
+from engine import SCOPES, config, digests, run, run_in_child
+
+from tomoseg.blockwise.execute import Serial
+from tomoseg.blockwise.status import read_status
+
+SPAWN = multiprocessing.get_context("forkserver")
+SPAWN.set_forkserver_preload(["engine"])
+
+KILLS = 10
+"""Random instants for each scope: thirty in all."""
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    from distributed import LocalCluster
+
+    opened = {}
+
+    def address(workers):
+        if workers not in opened:
+            opened[workers] = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                silence_logs=40,
+            )
+        return opened[workers].scheduler_address
+
+    yield address
+    for cluster in opened.values():
+        cluster.close()
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_lanes(tmp_path, volume, weights, expected, scope):
+    run(volume, tmp_path / "out.zarr", config(weights, scope), threads=3)
+    assert digests(tmp_path / "out.zarr") == expected[scope]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_dask_workers(tmp_path, volume, weights, expected, clusters, scope, workers):
+    run(volume, tmp_path / "out.zarr", config(weights, scope), scheduler=clusters(workers))
+    assert digests(tmp_path / "out.zarr") == expected[scope]
+
+
+def test_the_embedded_cluster(tmp_path, volume, weights, expected):
+    run(volume, tmp_path / "out.zarr", config(weights), workers=2)
+    assert digests(tmp_path / "out.zarr") == expected["none"]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_order_of_tasks(tmp_path, volume, weights, expected, scope, monkeypatch):
+    in_order = Serial.map
+
+    def shuffled(self, function, tasks):
+        tasks = list(tasks)
+        random.Random(1).shuffle(tasks)
+        return in_order(self, function, tasks)
+
+    monkeypatch.setattr(Serial, "map", shuffled)
+    run(volume, tmp_path / "out.zarr", config(weights, scope))
+    assert digests(tmp_path / "out.zarr") == expected[scope]
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_shard_size_and_version(tmp_path, volume, weights, expected, version):
+    run(volume, tmp_path / "out.zarr", config(weights, shard=128, ome_version=version))
+    assert digests(tmp_path / "out.zarr") == expected["none"]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_killed_at_random_instants(tmp_path, volume, weights, expected, scope):
+    output = tmp_path / "out.zarr"
+    started = time.monotonic()
+    run(volume, tmp_path / "whole.zarr", config(weights, scope))
+    whole = time.monotonic() - started
+    chance = random.Random(scope)
+    killed = 0
+    for _ in range(KILLS):
+        child = SPAWN.Process(target=run_in_child, args=(volume, output, weights, scope))
+        child.start()
+        child.join(chance.uniform(0, whole))
+        killed += child.is_alive()
+        child.kill()
+        child.join()
+    assert killed, "no run was killed: the test showed nothing"
+    run(volume, output, config(weights, scope))
+    assert digests(output) == expected[scope]
+    assert read_status(output, verify=True).complete
+
+
+@pytest.mark.parametrize(
+    ("moment", "count"),
+    [
+        ("after the unlink", 3),
+        ("inside a write", 1),
+        ("inside a write", 6),
+        ("between write and journal", 2),
+        ("inside a journal line", 4),
+        ("in the pyramid", 1),
+        ("before the end", 1),
+    ],
+)
+def test_killed_at_the_worst_moments(tmp_path, volume, weights, expected, moment, count):
+    output = tmp_path / "out.zarr"
+    child = SPAWN.Process(
+        target=run_in_child, args=(volume, output, weights, "none", (moment, count))
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == -9
+    assert not read_status(output).complete
+    run(volume, output, config(weights))
+    assert digests(output) == expected["none"]
+    assert read_status(output, verify=True).complete

@@ -1,0 +1,197 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from tomoseg_cli.segment import output_paths, parse_bytes
+
+from tomoseg.simulate.phantom import phantom
+
+QUICK = ["--scope", "none", "--halo", "0", "--shard", "64"]
+
+
+def write_mrc(path, shape=(20, 70, 66), voxel_size=13.5, seed=0):
+    with mrcfile.new(path) as file:
+        file.set_data(phantom(shape, seed=seed).density)
+        file.set_volume()
+        file.voxel_size = voxel_size
+        file.header.origin = (11.0, -22.0, 33.0)
+        file.nstart = (1, 2, 3)
+    return path
+
+
+@pytest.fixture
+def tomogram(tmp_path):
+    return write_mrc(tmp_path / "tomogram.mrc")
+
+
+def test_help_is_quick_because_it_loads_nothing_heavy():
+    code = (
+        "import sys, runpy; sys.argv = ['tomoseg', '--help']\n"
+        "try: runpy.run_module('tomoseg_cli.main', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'dask', 'distributed', 'zarr', 'numpy') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["segment", "status", "convert", "doctor"])
+def test_every_command_has_help(tomoseg, command):
+    code, out, _ = tomoseg(command, "--help")
+    assert code == 0
+    assert "--json" in out
+
+
+def test_a_mask_comes_back_as_mrc_over_the_tomogram(tomoseg, tomogram, tmp_path):
+    code, out, err = tomoseg("segment", tomogram, "--out", tmp_path / "mask.zarr", *QUICK)
+    assert code == 0, err
+    assert "seam measure" in out
+    assert "untrained, random weights" in err
+    code, _, err = tomoseg("convert", tmp_path / "mask.zarr", tmp_path / "mask.mrc")
+    assert code == 0, err
+    with mrcfile.open(tomogram) as before, mrcfile.open(tmp_path / "mask.mrc") as after:
+        assert after.header.mode == 0
+        assert after.data.shape == before.data.shape
+        assert after.voxel_size == before.voxel_size
+        assert after.header.origin == before.header.origin
+        assert after.nstart == before.nstart
+        assert set(np.unique(after.data)) <= {0, 1}
+
+
+def test_json_is_one_object_on_stdout(tomoseg, tomogram, tmp_path):
+    output = tmp_path / "mask.zarr"
+    _, out, _ = tomoseg("segment", tomogram, "--out", output, "--json", *QUICK)
+    assert json.loads(out)["shards"] == 4
+    _, out, _ = tomoseg("status", output, "--verify", "--json")
+    assert json.loads(out)["complete"] is True
+    _, out, _ = tomoseg("status", tmp_path, "--json")
+    assert json.loads(out)["error"]["exit_code"] == 1
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tomoseg, tomogram, tmp_path):
+    output = tmp_path / "mask.zarr"
+    code, out, _ = tomoseg("segment", tomogram, "--out", output, "--dry-run", "--json", *QUICK)
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["shape_zyx"] == [20, 70, 66]
+    assert plan["shards"] == plan["blocks"] == 4
+    assert plan["worker_bytes"] > 10**8
+    assert not output.exists()
+
+
+def test_many_inputs_of_which_one_fails(tomoseg, tmp_path):
+    folder = tmp_path / "tomograms"
+    folder.mkdir()
+    write_mrc(folder / "a.mrc")
+    write_mrc(folder / "c.mrc", seed=1)
+    (folder / "b.mrc").write_bytes(b"")
+    out = tmp_path / "masks"
+    code, printed, err = tomoseg("segment", folder, "--out", out, "--json", *QUICK)
+    result = json.loads(printed)
+    assert code == 3
+    assert result["failed"] == 1
+    assert [Path(r["output"]).name for r in result["results"] if "output" in r] == [
+        "a.zarr",
+        "c.zarr",
+    ]
+    assert "b.mrc" in err
+    code, _, _ = tomoseg("segment", folder / "b.mrc", tmp_path / "b.mrc", "--out", out)
+    assert code == 1
+
+
+def test_settings_come_from_flags_then_environment_then_file(
+    tomoseg, tomogram, tmp_path, monkeypatch
+):
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[segment]\nthreshold = 0.25\nseed = 4\ncontrast = "light"\n')
+    monkeypatch.setenv("TOMOSEG_SEGMENT_SEED", "5")
+    arguments = ["--out", tmp_path / "o.zarr", "--config", settings, "--contrast", "dark"]
+    code, _, err = tomoseg("segment", tomogram, *arguments, *QUICK)
+    assert code == 0, err
+    attributes = json.loads((tmp_path / "o.zarr" / "zarr.json").read_text())["attributes"]
+    config = attributes["tomoseg"]["config"]
+    assert (config["threshold"], config["seed"], config["contrast"]) == (0.25, 5, "dark")
+
+
+def test_an_unknown_key_of_the_file_is_named(tomoseg, tomogram, tmp_path):
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[segment]\nthreshhold = 0.25\n")
+    code, _, err = tomoseg("segment", tomogram, "--out", "o.zarr", "--config", settings)
+    assert code == 2
+    assert "threshhold" in err
+    settings.write_text("[segment\n")
+    code, _, err = tomoseg("segment", tomogram, "--out", "o.zarr", "--config", settings)
+    assert code == 2
+    assert "TOML" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--halo", "5"], "multiple of 16"),
+        (["--shard", "100"], "multiple of 64"),
+        (["--threshold", "2"], "between 0 and 1"),
+        (["--weights", "nowhere.safetensors"], "nowhere"),
+        (["--weights", "random:x"], "random"),
+        (["--device", "cuda:17"], "device"),
+        (["--memory", "much"], "16GB"),
+        (["--memory", "1MB"], "--memory"),
+        (["--scheduler", "tcp://10.1.2.3:8786"], "--insecure"),
+        (["--scheduler-file", "nowhere.json"], "nowhere.json"),
+        (["--scope", "everything"], "everything"),
+    ],
+)
+def test_what_cannot_be_met_is_refused_and_leaves_nothing(
+    tomoseg, tomogram, tmp_path, arguments, said
+):
+    output = tmp_path / "mask.zarr"
+    code, out, err = tomoseg("segment", tomogram, "--out", output, *arguments)
+    assert code == 2
+    assert said in err
+    assert not out
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("voxel_size", [0, 1])
+def test_a_header_without_a_voxel_size_is_asked_about(tomoseg, tmp_path, voxel_size):
+    tomogram = write_mrc(tmp_path / "t.mrc", voxel_size=voxel_size)
+    code, _, err = tomoseg("segment", tomogram, "--out", tmp_path / "o.zarr", *QUICK)
+    assert code == 1
+    assert "--voxel-size" in err
+    code, _, err = tomoseg(
+        "segment", tomogram, "--out", tmp_path / "o.zarr", "--voxel-size", "13.5", *QUICK
+    )
+    assert code == 0, err
+
+
+def test_outputs_are_called_after_their_inputs():
+    assert output_paths(["a/x.mrc"], "m.zarr") == [("a/x.mrc", Path("m.zarr"))]
+    assert output_paths(["a/x.mrc", "y.rec"], "out") == [
+        ("a/x.mrc", Path("out/x.zarr")),
+        ("y.rec", Path("out/y.zarr")),
+    ]
+
+
+@pytest.mark.parametrize(("inputs", "out"), [(["x", "y"], "m.zarr"), (["a/x", "b/x"], "m")])
+def test_outputs_that_would_meet_are_refused(inputs, out):
+    with pytest.raises(ValueError, match="--out"):
+        output_paths(inputs, out)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("16GB", 16 * 10**9), ("2 GiB", 2**31), ("1500", 1500), (None, None)]
+)
+def test_sizes(text, size):
+    assert parse_bytes(text) == size
+
+
+def test_doctor_compares_bits(tomoseg):
+    code, out, err = tomoseg("doctor", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["self_test"] == "passed"
+    assert report["versions"]["torch"] != "missing"

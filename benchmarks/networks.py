@@ -4,15 +4,15 @@ import sys
 from pathlib import Path
 
 from tomoseg.saliency.architecture import Architecture
-from tomoseg.saliency.weights import random_network, save
+from tomoseg.saliency.initialise import random_network
+from tomoseg.saliency.weights import Card, save
 
 
 def weights_of(folder: Path, **architecture: int) -> Path:
     """Write random weights of an architecture and return their path."""
-    network, card = random_network(Architecture(**architecture), seed=0)
-    path = folder / f"{card.name.replace(':', '-')}-{'-'.join(map(str, architecture.values()))}"
-    path = path.with_suffix(".safetensors")
-    save(path, network, card)
+    shape = Architecture(**architecture)
+    path = folder / "network.safetensors"
+    save(path, random_network(shape, seed=0), Card("network", shape))
     return path
 
 

@@ -29,7 +29,8 @@ from tomoseg.io.pyramid import build_level_shard
 from tomoseg.io.volume import Volume
 from tomoseg.saliency.lanes import lane_setup
 from tomoseg.saliency.predict import Predictor, SaliencyModel
-from tomoseg.saliency.refine import Refined, refine
+from tomoseg.saliency.refine import refine
+from tomoseg.saliency.refined import Refined
 from tomoseg.saliency.weights import load
 
 
@@ -197,9 +198,10 @@ class Worker:
                 windows,
                 self.job.config.refine,
                 seed=self.job.config.seed,
+                lanes=self.job.lanes,
                 device=self.job.device,
             )
-            temporary = path.with_suffix(f".{os.getpid()}.partial")
+            temporary = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
             refined.to_file(temporary)
             temporary.replace(path)
         return Refined.from_file(path, device=self.job.device).report

@@ -253,6 +253,10 @@ class _Statistics:
         self._mean, self._squares = 0.0, 0.0
 
     def add(self, data: NDArray[Any]) -> None:
+        for plane in data:  # plane by plane, for the temporary arrays are float64
+            self._add_plane(plane)
+
+    def _add_plane(self, data: NDArray[Any]) -> None:
         self.count += data.size
         values = data[np.isfinite(data)] if data.dtype.kind == "f" else data.reshape(-1)
         if values.size == 0:

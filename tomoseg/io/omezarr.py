@@ -161,6 +161,7 @@ class ArrayStore:
         """
         require_inside(box, self.shape)
         with storage_errors("Reading", self._folder):
+            self._require_no_empty_files(box)
             try:
                 data = self._array[box.slices]
             except OSError:
@@ -171,6 +172,20 @@ class ArrayStore:
                     "Its shard has to be computed again.",
                 ) from error
         return np.array(data, dtype=self.dtype, order="C", copy=None).reshape(box.shape)
+
+    def _require_no_empty_files(self, box: Box) -> None:
+        """Refuse files of 0 bytes, as a crash of the machine leaves them.
+
+        Zarr reads a shard of 0 bytes as one that is not there: as zeros, without a word.
+        """
+        if self._layout.version != "0.5":
+            return
+        for number in self._shards.numbers_in(box):
+            for file in self.files(self._shards.cell(number)):
+                if file.exists() and file.stat().st_size == 0:
+                    raise StorageError(
+                        f"{file} is damaged: it has 0 bytes.", "Its shard has to be computed again."
+                    )
 
     def write_shard(self, box: Box, data: NDArray[Any]) -> None:
         """Write a whole shard, durably; what was there, whole or torn, is removed first.
@@ -298,10 +313,7 @@ def _image_metadata(layout: Layout) -> dict[str, Any]:
 
 def _label_metadata(layout: Layout) -> dict[str, Any]:
     label = {
-        "colors": [
-            {"label-value": 0, "rgba": [0, 0, 0, 0]},
-            {"label-value": 1, "rgba": [255, 128, 0, 255]},
-        ],
+        "colors": [{"label-value": 1, "rgba": [255, 128, 0, 255]}],
         "properties": [{"label-value": 1, "class": "salient object"}],
         "source": {"image": "../../"},
     }

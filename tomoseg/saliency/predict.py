@@ -3,11 +3,19 @@
 Knows how windows are grouped into fixed batches; knows no tiling and no thresholds.
 """
 
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from tomoseg.errors import InputError, RequestError
+from tomoseg.saliency.architecture import Architecture
+from tomoseg.saliency.lanes import lane_setup
 from tomoseg.saliency.usalnet import USalNet
 
 Windows = NDArray[np.float32]
@@ -30,6 +38,13 @@ class SaliencyModel(Protocol):
         ndarray
             Of the shape of `windows`, float32, in [0, 1]. A window's values do not depend
             on the other windows, nor on how many there are.
+
+        Raises
+        ------
+        RequestError
+            Where an edge is no multiple of 16, or a batch does not fit in memory.
+        InputError
+            Where a value is not finite.
         """
 
 
@@ -39,7 +54,7 @@ class Predictor:
     Parameters
     ----------
     network
-        In eval mode; not copied unless it moves to another device.
+        In eval mode; copied where it moves to another device.
     batch
         Windows per forward pass. Always so many: the last batch is filled with zeros, so
         that bits do not depend on how windows are grouped. On a CPU, 1 is best.
@@ -48,8 +63,87 @@ class Predictor:
     """
 
     def __init__(self, network: USalNet, *, batch: int = 1, device: str = "cpu") -> None:
-        raise NotImplementedError
+        self.network = to_device(network, device)
+        self.batch, self.device = batch, device
 
     def saliency(self, windows: Windows) -> Windows:
         """Return the saliency of each voxel; see `SaliencyModel`."""
-        raise NotImplementedError
+        return in_batches(
+            lambda x: torch.sigmoid_(self.network.logits(x)),
+            windows,
+            architecture=self.network.architecture,
+            batch=self.batch,
+            device=self.device,
+        )
+
+
+def to_device(network: USalNet, device: str) -> USalNet:
+    """Return the network on `device`: itself where it is there, else a copy."""
+    lane_setup()
+    here = next(network.parameters()).device
+    return network if here == torch.device(device) else copy.deepcopy(network).to(device)
+
+
+@torch.no_grad()
+def in_batches(
+    function: Callable[[Tensor], Tensor],
+    windows: Windows,
+    *,
+    architecture: Architecture,
+    batch: int,
+    device: str,
+) -> Windows:
+    """Apply `function` to windows in batches of one fixed shape.
+
+    Parameters
+    ----------
+    function
+        Maps ``(batch, 1, *spatial)`` to the same shape, without mixing windows.
+    windows
+        ``(N, *spatial)`` float32.
+    architecture
+        Says which windows the network takes.
+    batch, device
+        See `Predictor`.
+
+    Returns
+    -------
+    ndarray
+        ``(N, *spatial)`` float32.
+    """
+    lane_setup()
+    architecture.check_window(windows.shape[1:])
+    require_finite(windows)
+    out = np.empty(windows.shape, np.float32)
+    for start in range(0, len(windows), batch):
+        chunk = windows[start : start + batch]
+        padded = np.zeros((batch, 1, *windows.shape[1:]), np.float32)
+        padded[: len(chunk), 0] = chunk
+        with refuse_when_memory_ends(padded.shape):
+            result = function(torch.from_numpy(padded).to(device))
+        out[start : start + batch] = result[: len(chunk), 0].cpu().numpy()
+    return out
+
+
+def require_finite(windows: Windows) -> None:
+    """Refuse NaN and infinity, which would spread to a whole window."""
+    if not np.isfinite(windows).all():
+        raise InputError("intensities: expected finite values, got NaN or infinity.")
+
+
+@contextmanager
+def refuse_when_memory_ends(shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn running out of memory into a request that cannot be met.
+
+    A smaller batch would go on silently and change bits; that is the user's decision.
+    """
+    try:
+        yield
+    except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        cpu_ran_out = "can't allocate memory" in str(error)
+        if type(error) is RuntimeError and not cpu_ran_out:
+            raise
+        raise RequestError(
+            f"memory: expected room for a batch of shape {shape}, but the device has none left.",
+            "Ask for a smaller batch, fewer lanes or a device with more memory.",
+        ) from error

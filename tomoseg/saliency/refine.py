@@ -1,42 +1,80 @@
-"""Refinement by backpropagation on the tomogram itself (PUB-SalNet, Algorithm 1)."""
+"""Refinement by backpropagation on the tomogram itself (PUB-SalNet, Algorithm 1).
 
+The network's features get a response map of many classes; its labels are unified by
+majority in each supervoxel and become its own targets (Kanezaki 2018). One function for
+a single block and for a sample of blocks; what it returns applies to any window.
+"""
+
+import copy
+import logging
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from tomoseg.config import RefineConfig
-from tomoseg.saliency.predict import Windows
+from tomoseg.errors import RequestError
+from tomoseg.saliency.lanes import lane_setup, map_lanes
+from tomoseg.saliency.layers import NORM, Pointwise, pointwise
+from tomoseg.saliency.predict import Predictor, refuse_when_memory_ends, require_finite
+from tomoseg.saliency.refined import Refined, response_labels
+from tomoseg.saliency.supervoxels import Labels, majority_vote, supervoxels
 from tomoseg.saliency.usalnet import USalNet
 
+logger = logging.getLogger(__name__)
 
-class Refined:
-    """A network refined on a sample of windows; a `SaliencyModel`, picklable.
+GRADIENT_NORM = 1.0
+"""Gradients beyond this norm are scaled down to it: random weights can explode."""
 
-    Attributes
-    ----------
-    report
-        ``iterations`` (done), ``labels`` (left), ``stop`` (``min_labels``, ``converged``,
-        ``iterations``, ``collapsed`` or ``not_finite``), ``salient_labels``,
-        ``salient_fraction`` (of the sample's voxels); plain JSON values.
+
+class Response(nn.Module):
+    """The network's features, a 1x1 convolution to classes, and a normalisation.
+
+    That last normalisation is mandatory (Kanezaki 2018): it keeps every class alive. In
+    training it takes the window's statistics; `frozen_head` takes the sample's.
     """
 
-    report: dict[str, Any]
+    def __init__(self, network: USalNet, classes: int, seed: int) -> None:
+        super().__init__()
+        channels = network.architecture.base_channels
+        self.network = copy.deepcopy(network).requires_grad_(True)
+        self.head = Pointwise(channels, classes)
+        self.norm = NORM[network.architecture.dim](classes)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            self.head.weight.normal_(0, (1 / channels) ** 0.5, generator=generator)
 
-    def saliency(self, windows: Windows) -> Windows:
-        """Return the saliency of each voxel; see `SaliencyModel`."""
-        raise NotImplementedError
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(1, 1, *spatial)`` to ``(1, classes, *spatial)``."""
+        response: Tensor = self.norm(self.head(self.network.features(x)))
+        return response
 
-    def to_file(self, path: Path) -> None:
-        """Write as safetensors."""
-        raise NotImplementedError
 
-    @classmethod
-    def from_file(cls, path: Path, *, batch: int = 1, device: str = "cpu") -> Self:
-        """Read what `to_file` wrote."""
-        raise NotImplementedError
+@dataclass
+class Progress:
+    """What the iterations have seen of each window: the latest labels and their counts."""
+
+    classes: int
+    labels: dict[int, NDArray[np.uint16]] = field(default_factory=dict)
+    counts: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    calm_steps: int = 0
+
+    def see(self, window: int, labels: NDArray[np.uint16], tolerance: float) -> None:
+        """Note the labels of a window before the vote."""
+        before = self.labels.get(window)
+        calm = before is not None and float(np.mean(labels != before)) < tolerance
+        self.calm_steps = self.calm_steps + 1 if calm else 0
+        self.labels[window] = labels
+        self.counts[window] = np.bincount(labels.ravel(), minlength=self.classes)
+
+    @property
+    def labels_left(self) -> int:
+        """How many labels the latest maps of all windows hold together."""
+        return int(np.count_nonzero(sum(self.counts.values())))
 
 
 def refine(
@@ -58,6 +96,7 @@ def refine(
     windows
         One window (scope ``block``) or a sample of the volume (scope ``volume``), each
         ``(z, y, x)`` float32 of one shape, normalised as `SaliencyModel.saliency` says.
+        Each iteration sees one of them, in turn.
     config
         See `RefineConfig`; its `scope` and `sample_blocks` are the caller's business.
     seed
@@ -66,5 +105,205 @@ def refine(
         Threads for what can be done window by window; the bits do not depend on it.
     batch, device
         As for `tomoseg.saliency.predict.Predictor`.
+
+    Returns
+    -------
+    Refined
+        On `device`. Where no label is salient, its saliency is 0 everywhere.
+
+    Raises
+    ------
+    RequestError
+        Where there is no window, shapes differ or don't fit the network, or memory ends.
+    InputError
+        Where a value is not finite.
+
+    Notes
+    -----
+    A step that leaves fewer than two labels in the sample, or a value that is not finite,
+    ends refinement with the last state that was sound (``stop`` in the report).
     """
-    raise NotImplementedError
+    lane_setup()
+    sample = _checked(network, windows)
+    segments = map_lanes(lambda window: _segments(window, config), sample, lanes)
+    model = Response(network, config.classes, seed).to(device)
+    with refuse_when_memory_ends((1, *sample.shape[1:])):
+        report, sound = _iterate(model, sample, segments, config)
+        weight, bias, labels = _settle(model, sample, report, sound)
+    salient = _salient_labels(network, sample, labels, config, device)
+    counts = np.bincount(labels.ravel(), minlength=config.classes)
+    report["labels"] = int(np.count_nonzero(counts))
+    report["salient_labels"] = salient
+    report["salient_fraction"] = float(counts[salient].sum() / counts.sum())
+    logger.info("refined: %s", report)
+    return Refined(model.network, weight, bias, salient, report, batch=batch, device=device)
+
+
+def _checked(
+    network: USalNet, windows: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Return the sample as ``(N, *spatial)`` float32."""
+    shapes = {window.shape for window in windows}
+    if len(shapes) != 1:
+        raise RequestError(
+            f"refinement: expected windows of one shape, got {sorted(shapes) or 'no window'}."
+        )
+    network.architecture.check_window(shapes.pop())
+    sample = np.stack([np.asarray(window, np.float32) for window in windows])
+    require_finite(sample)
+    return sample
+
+
+def _segments(window: NDArray[np.float32], config: RefineConfig) -> Labels:
+    return supervoxels(
+        window,
+        edge=config.supervoxel_edge,
+        compactness=config.compactness,
+        sigma=config.sigma,
+    )
+
+
+def _tensor(model: Response, window: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(window)[None, None].to(model.head.weight.device)
+
+
+State = dict[str, Tensor]
+
+
+def _iterate(
+    model: Response,
+    sample: NDArray[np.float32],
+    segments: list[Labels],
+    config: RefineConfig,
+) -> tuple[dict[str, Any], State]:
+    """Run Algorithm 1; return how it ended, and the last state known to be sound."""
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=config.learning_rate, momentum=config.momentum, foreach=False
+    )
+    progress, sound = Progress(config.classes), _snapshot(model)
+    report: dict[str, Any] = {"iterations": 0, "stop": "iterations", "loss": None}
+    for step in range(config.iterations):
+        window = step % len(sample)
+        response = model(_tensor(model, sample[window]))
+        finite = bool(torch.isfinite(response.detach()).all())
+        if finite:
+            progress.see(window, response_labels(response), config.tolerance)
+        stop = _verdict(progress, len(sample), config) if finite else "not_finite"
+        if stop in ("collapsed", "not_finite"):
+            model.load_state_dict(sound)
+        if stop:
+            report["stop"] = stop
+            break
+        sound = _snapshot(model)
+        target = majority_vote(progress.labels[window], segments[window], config.classes)
+        report["loss"] = _descend(model, optimizer, response, target)
+        report["iterations"] = step + 1
+    return report, sound
+
+
+def _verdict(progress: Progress, windows: int, config: RefineConfig) -> str:
+    """Return why to stop, or nothing."""
+    seen_all = len(progress.labels) == windows
+    if seen_all and progress.labels_left < 2:
+        return "collapsed"
+    if seen_all and progress.labels_left <= config.min_labels:
+        return "min_labels"
+    return "converged" if progress.calm_steps >= config.patience else ""
+
+
+def _descend(
+    model: Response, optimizer: torch.optim.SGD, response: Tensor, target: Labels
+) -> float:
+    """Take one step down the mean cross-entropy against `target`; return the loss.
+
+    The gradient with respect to the response is written out (softmax minus one-hot): torch's
+    own has no deterministic form for volumes on a GPU.
+    """
+    chosen = torch.from_numpy(target)[None, None].to(response.device, torch.int64)
+    log_probability = torch.log_softmax(response.detach(), dim=1)
+    loss = -log_probability.gather(1, chosen).mean()
+    gradient = log_probability.exp_()
+    gradient.scatter_(1, chosen, gradient.gather(1, chosen) - 1).div_(chosen.numel())
+    optimizer.zero_grad()
+    response.backward(gradient)
+    nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM, foreach=False)
+    optimizer.step()
+    return float(loss)
+
+
+def _snapshot(model: Response) -> State:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _settle(
+    model: Response, sample: NDArray[np.float32], report: dict[str, Any], sound: State
+) -> tuple[Tensor, Tensor, NDArray[np.uint16]]:
+    """Freeze the head, and fall back to the sound state where the last step broke something.
+
+    Returns
+    -------
+    weight, bias
+        Of the frozen head, see `Refined`.
+    labels
+        ``(N, *spatial)``, the label of each voxel of the sample under the frozen head.
+    """
+    weight, bias = _frozen_head(model, sample)
+    finite = bool(torch.isfinite(weight).all() and torch.isfinite(bias).all())
+    labels = _label(model, sample, weight, bias)
+    if finite and labels.min() < labels.max():
+        return weight, bias, labels
+    if report["stop"] == "iterations":
+        report["stop"] = "collapsed" if finite else "not_finite"
+    model.load_state_dict(sound)
+    weight, bias = _frozen_head(model, sample)
+    return weight, bias, _label(model, sample, weight, bias)
+
+
+@torch.no_grad()
+def _frozen_head(model: Response, sample: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    """Return the head's weight and bias with the sample's statistics folded in.
+
+    The response is linear in the features, so its mean and variance over all voxels of
+    the sample follow from the features' own, summed in float64 in the sample's order.
+    """
+    device, channels = model.head.weight.device, model.head.weight.shape[1]
+    first = torch.zeros(channels, dtype=torch.float64, device=device)
+    second = torch.zeros(channels, channels, dtype=torch.float64, device=device)
+    for window in sample:
+        features = model.network.features(_tensor(model, window))[0].flatten(1).double()
+        first += features.sum(dim=1)
+        second += features @ features.T
+    mean = first / sample.size
+    covariance = second / sample.size - torch.outer(mean, mean)
+    weight = model.head.weight.double()
+    variance = ((weight @ covariance) * weight).sum(dim=1).clamp(min=0)
+    scale = model.norm.weight / torch.sqrt(variance + model.norm.eps)
+    bias = model.norm.bias - scale * (weight @ mean)  # the head's own bias cancels
+    return (weight * scale[:, None]).float(), bias.float()
+
+
+@torch.no_grad()
+def _label(
+    model: Response, sample: NDArray[np.float32], weight: Tensor, bias: Tensor
+) -> NDArray[np.uint16]:
+    maps = [
+        response_labels(pointwise(model.network.features(_tensor(model, window)), weight, bias))
+        for window in sample
+    ]
+    return np.stack(maps)
+
+
+def _salient_labels(
+    network: USalNet,
+    sample: NDArray[np.float32],
+    labels: NDArray[np.uint16],
+    config: RefineConfig,
+    device: str,
+) -> list[int]:
+    """Return the labels that are salient under the rule of the configuration."""
+    counts = np.bincount(labels.ravel(), minlength=config.classes)
+    if config.rule == "majority":
+        return [int(k) for k in np.flatnonzero(counts) if k != counts.argmax()]
+    prior = Predictor(network, device=device).saliency(sample)
+    sums = np.bincount(labels.ravel(), prior.ravel(), minlength=config.classes)
+    return [int(k) for k in np.flatnonzero(counts) if sums[k] >= 0.5 * counts[k]]

@@ -8,6 +8,7 @@ class owns the exit code with which the command line ends::
     ├── StorageError          3   reading or writing broke down; resumable
     ├── Stopped               3   stopped on request, or partly done; resumable
     └── RequestError          2   the request itself cannot be met as it stands
+        ├── ExecutorError     2   the workers asked for are not to be had
         ├── OutputExistsError 2   something is there already
         └── FingerprintError  2   an unfinished output belongs to another request
 """
@@ -60,6 +61,10 @@ class RequestError(TomosegError, ValueError):
     """Flags or settings that can't be met as they stand."""
 
     exit_code = 2
+
+
+class ExecutorError(RequestError):
+    """The workers that were asked for are not to be had; nothing can run on them."""
 
 
 class OutputExistsError(RequestError):

@@ -74,7 +74,7 @@ def _segment_small(folder: Path, lanes: int) -> str:
     import numpy as np
     import zarr
 
-    from tomoseg.blockwise.execute import Resources
+    from tomoseg.blockwise.execute import Resources, Serial
     from tomoseg.blockwise.prepare import Request, prepare
     from tomoseg.blockwise.run import segment
     from tomoseg.blockwise.status import layout_of
@@ -92,6 +92,6 @@ def _segment_small(folder: Path, lanes: int) -> str:
         refine=RefineConfig(scope="none"), halo=0, shard=64, voxel_size_angstrom=10.0
     )
     request = Request(open_volume(source), output, config, Resources(threads=lanes))
-    segment(prepare(request), lambda *_: None, threading.Event())
+    segment(prepare(request), Serial(threading.Event()), lambda *_: None)
     layout, _ = layout_of(output)
     return ArrayStore(layout, "image", 0).digest(whole(shape))

@@ -1,6 +1,8 @@
 """``tomoseg segment``: tomograms in, stitched OME-Zarr masks out."""
 
+import contextlib
 import dataclasses
+import functools
 import os
 import re
 import shlex
@@ -8,7 +10,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -23,7 +24,7 @@ from tomoseg.config import (
     Scope,
     SegmentConfig,
 )
-from tomoseg.errors import RequestError, Stopped, TomosegError
+from tomoseg.errors import ExecutorError, RequestError, Stopped, TomosegError
 from tomoseg_cli.console import (
     INTERRUPTED,
     ProgressReport,
@@ -35,7 +36,7 @@ from tomoseg_cli.console import (
 )
 
 if TYPE_CHECKING:
-    from tomoseg.blockwise.execute import Resources
+    from tomoseg.blockwise.execute import Executor, Resources
     from tomoseg.blockwise.prepare import Prepared
 
 DEFAULT = SegmentConfig()
@@ -134,8 +135,13 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
     configure_logging(quiet=flags["quiet"], verbose=flags["verbose"])
     config, resources = _config(flags), _resources(flags)
     pairs = output_paths(_find(inputs), out)
-    with _stop_on_signal() as stop, ProgressReport(quiet=flags["quiet"]) as progress:
-        results: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    with (
+        _stop_on_signal() as stop,
+        ProgressReport(quiet=flags["quiet"]) as progress,
+        contextlib.ExitStack() as stack,
+    ):
+        executor = functools.cache(lambda: _open(stack, resources, stop))
         for path, output in pairs:
             if stop.is_set():
                 break
@@ -144,13 +150,19 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
                 if flags["dry_run"]:
                     results.append(prepared.describe())
                 else:
-                    results.append(_run(prepared, progress, stop))
+                    results.append(_run(prepared, executor(), progress))
             except Exception as error:
-                if len(pairs) == 1:
+                if len(pairs) == 1 or isinstance(error, ExecutorError):
                     raise
                 click.echo(f"{path}: {describe_error(error)}", err=True)
                 results.append({"input": path, "error": error_as_dict(error)})
     return _report(results, len(pairs), as_json=as_json, dry_run=flags["dry_run"])
+
+
+def _open(stack: contextlib.ExitStack, resources: "Resources", stop: threading.Event) -> "Executor":
+    from tomoseg.blockwise.execute import open_executor
+
+    return stack.enter_context(open_executor(resources, stop))
 
 
 def _find(inputs: tuple[str, ...]) -> list[str]:
@@ -245,15 +257,16 @@ def _run(prepared: "Prepared", progress: ProgressReport, stop: threading.Event) 
     from tomoseg.blockwise.run import segment as run
 
     if not prepared.card.trained:
+        refined = prepared.request.config.refine.scope != "none"
         click.echo(
-            f"{prepared.card.name} are untrained, random weights: the saliency rests on "
-            "refinement alone (the paper's U+B) and is of low quality.",
+            f"{prepared.card.name} are untrained, random weights: the saliency "
+            + ("rests on refinement alone (the paper's U+B)." if refined else "means nothing."),
             err=True,
         )
-    return dataclasses.asdict(run(prepared, progress, stop))
+    return dataclasses.asdict(run(prepared, executor, progress))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _stop_on_signal() -> Iterator[threading.Event]:
     """Stop between shards on Ctrl-C or SIGTERM; at once on the second one."""
     stop = threading.Event()

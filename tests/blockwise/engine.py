@@ -10,7 +10,7 @@ import torch
 import zarr
 
 from tomoseg.blockwise import run as run_module
-from tomoseg.blockwise.execute import Resources
+from tomoseg.blockwise.execute import Resources, open_executor
 from tomoseg.blockwise.journal import JournalWriter
 from tomoseg.blockwise.prepare import Request, prepare
 from tomoseg.blockwise.run import segment
@@ -37,11 +37,11 @@ def config(weights, scope="none", **changes) -> SegmentConfig:
 
 
 def run(volume, output, config, *, overwrite=False, stop=None, progress=None, **resources):
-    request = Request(
-        open_volume(volume), Path(output), config, Resources(**resources), overwrite, "a command"
-    )
-    quiet = progress or (lambda *_: None)
-    return segment(prepare(request), quiet, stop or threading.Event())
+    chosen = Resources(**resources)
+    request = Request(open_volume(volume), Path(output), config, chosen, overwrite, "a command")
+    prepared = prepare(request)
+    with open_executor(chosen, stop or threading.Event()) as executor:
+        return segment(prepared, executor, progress or (lambda *_: None))
 
 
 def digests(output) -> dict[str, str]:
@@ -104,7 +104,7 @@ def _arrange(moment: str, count: int) -> None:
             os.truncate(self._path, size - 5)
         die_if_due()
 
-    def die_in_pyramid(layout, kind, level, number):
+    def die_in_pyramid(layout, level, task):
         die_if_due()
 
     def die_before_complete(*_):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from tomoseg.blockwise.plan import BASE_BYTES, Plan, check_fingerprint, fingerprint
@@ -37,6 +39,14 @@ def test_bytes_count_every_term():
     two = Plan(shape=(64, 64, 128), itemsize=7, shard=64, halo=16, lane_bytes=1009)
     assert two.shard_bytes() == 7 * 64 * 64 * 80 + 4 * 64**3
     assert two.worker_bytes(lanes=1) == BASE_BYTES + 2 * two.shard_bytes() + 1009
+
+
+def test_chunks_that_are_decoded_at_once_count():
+    small = Plan((64,) * 3, itemsize=2, shard=64, halo=0, lane_bytes=0)
+    chunked = dataclasses.replace(small, chunk=(7, 64, 64))
+    assert chunked.shard_bytes() - small.shard_bytes() == 10 * 2 * 7 * 64 * 64
+    whole = dataclasses.replace(small, shape=(640,) * 3, chunk=(640,) * 3)
+    assert whole.shard_bytes() - small.shard_bytes() == 2 * 640**3
 
 
 def test_memory_of_a_worker_does_not_grow_with_the_volume():

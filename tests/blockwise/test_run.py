@@ -142,7 +142,7 @@ def test_a_second_driver_is_refused(tmp_path, volume, weights, expected):
     spawn = multiprocessing.get_context("forkserver")
     child = spawn.Process(target=run_in_child, args=(volume, output, weights, "block"))
     child.start()
-    while not (output / "zarr.json").exists() or not read_status(output).done:
+    while child.is_alive() and not ((output / "zarr.json").exists() and read_status(output).done):
         time.sleep(0.02)
     with pytest.raises(OutputExistsError, match="another run works on it"):
         run(volume, output, config(weights, "block"))

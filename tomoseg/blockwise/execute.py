@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from tomoseg.blockwise.plan import IN_FLIGHT
-from tomoseg.errors import RequestError, TomosegError
+from tomoseg.errors import ExecutorError, TomosegError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -152,28 +152,26 @@ def _lost(error: Exception) -> Exception:
 
 
 @contextlib.contextmanager
-def open_executor(
-    resources: Resources, stop: threading.Event, worker_bytes: int
-) -> Iterator[Executor]:
-    """Open the executor that `resources` ask for, and close it.
+def open_executor(resources: Resources, stop: threading.Event) -> Iterator[Executor]:
+    """Open the executor that `resources` ask for, and close it; it serves many volumes.
 
     Raises
     ------
-    RequestError
+    ExecutorError
         Where a scheduler cannot be reached, or only unencrypted over a network.
     """
     if resources.scheduler or resources.scheduler_file:
         with _connect(resources) as client:
             yield OnDask(client, stop)
     elif resources.workers > 1:
-        with _local_cluster(resources.workers, worker_bytes) as client:
+        with _local_cluster(resources) as client:
             yield OnDask(client, stop)
     else:
         yield Serial(stop)
 
 
 @contextlib.contextmanager
-def _local_cluster(workers: int, worker_bytes: int) -> Iterator[Any]:
+def _local_cluster(resources: Resources) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
@@ -182,12 +180,12 @@ def _local_cluster(workers: int, worker_bytes: int) -> Iterator[Any]:
     with (
         dask.config.set(settings),
         LocalCluster(
-            n_workers=workers,
+            n_workers=resources.workers,
             threads_per_worker=IN_FLIGHT,
             processes=True,
             host="127.0.0.1",
             dashboard_address=None,
-            memory_limit=2 * worker_bytes,
+            memory_limit=resources.worker_memory(),
             silence_logs=40,
         ) as cluster,
         Client(cluster) as client,
@@ -201,20 +199,20 @@ def _connect(resources: Resources) -> Iterator[Any]:
 
     address = resources.scheduler or _address_in(resources.scheduler_file or "")
     if not (resources.insecure or is_private(address)):
-        raise RequestError(
+        raise ExecutorError(
             f"{address}: expected a tls:// address, since this one leaves the machine unencrypted.",
             "Whoever reaches the scheduler can run code as you: set up TLS, or give --insecure.",
         )
     try:
         client = Client(address, timeout=20)
     except (OSError, TimeoutError, ValueError) as error:
-        raise RequestError(
+        raise ExecutorError(
             f"{address}: no Dask scheduler answers there ({type(error).__name__}).",
             "Start one with 'dask scheduler', and workers with 'dask worker'.",
         ) from error
     with client:
         if not client.nthreads():
-            raise RequestError(
+            raise ExecutorError(
                 f"{address}: the scheduler has no workers.", "Start some with 'dask worker'."
             )
         yield client
@@ -226,7 +224,7 @@ def _address_in(scheduler_file: str) -> str:
     try:
         return str(json.loads(Path(scheduler_file).read_text())["address"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(
+        raise ExecutorError(
             f"{scheduler_file}: expected a Dask scheduler file, got {error}.",
             "Start the scheduler with 'dask scheduler --scheduler-file FILE'.",
         ) from error

@@ -3,6 +3,7 @@
 Knows what will be read, computed and written and what that takes; touches no file.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from tomoseg.geometry import Box, Index, Lattice, Window, window_around
 
 IN_FLIGHT = 2
 """Shards that one worker holds at once: one is computed while others are read or written."""
+
+CHUNKS_AT_ONCE = 10
+"""Chunks that Zarr decodes at once (its async.concurrency)."""
 
 BASE_BYTES = 450 * 2**20
 """A worker before its first shard: interpreter, torch, Dask."""
@@ -32,6 +36,8 @@ class Plan:
         Edge of a shard and width of the halo in voxels.
     lane_bytes
         Peak bytes that the network takes for one window.
+    chunk
+        Voxels of the input that can only be read together; None for MRC.
     """
 
     shape: Index
@@ -39,6 +45,7 @@ class Plan:
     shard: int
     halo: int
     lane_bytes: int
+    chunk: Index | None = None
 
     @property
     def shards(self) -> Lattice:
@@ -75,7 +82,18 @@ class Plan:
         largest = self.shards.cell(0)
         read = self.read_box(largest).size * self.itemsize
         # saliency and mask, and both once more while the codec encodes them
-        return read + 4 * largest.size
+        return read + self._decoding_bytes() + 4 * largest.size
+
+    def _decoding_bytes(self) -> int:
+        """Return the bytes of the chunks that Zarr decodes at once."""
+        if self.chunk is None:
+            return 0
+        edge = self.shard + 2 * self.halo
+        touched = [
+            min(-(-n // c), -(-edge // c) + 1) for n, c in zip(self.shape, self.chunk, strict=True)
+        ]
+        at_once = min(CHUNKS_AT_ONCE, math.prod(touched))
+        return at_once * math.prod(self.chunk) * self.itemsize
 
     def worker_bytes(self, lanes: int) -> int:
         """Return the peak bytes of a worker that computes `lanes` windows at once."""

@@ -161,7 +161,7 @@ def prepare(request: Request) -> Prepared:
         windows = config.refine.sample_blocks if config.refine.scope == "volume" else 1
         memory.append(refine_bytes(card.architecture, window, classes=classes, windows=windows))
     itemsize = np.dtype(volume.dtype).itemsize
-    plan = Plan(volume.shape, itemsize, config.shard, config.halo, max(memory))
+    plan = Plan(volume.shape, itemsize, config.shard, config.halo, max(memory), volume.chunk)
     lanes = resources.lanes(device)
     plan.check_memory(lanes=lanes, available=resources.worker_memory())
     source_identity = {

@@ -5,9 +5,9 @@ Each step is a map of a function of `shard` over tasks, wherever the executor ru
 
 import dataclasses
 import functools
+import itertools
 import logging
 import math
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tomoseg.blockwise import journal, shard
 from tomoseg.blockwise.claim import claim
-from tomoseg.blockwise.execute import Executor, open_executor
+from tomoseg.blockwise.execute import Executor
 from tomoseg.blockwise.prepare import Prepared
 from tomoseg.blockwise.seams import SeamSums
 from tomoseg.blockwise.shard import Job, ShardResult
@@ -63,13 +63,13 @@ class Summary:
     refinement: dict[str, Any]
 
 
-def segment(prepared: Prepared, progress: Progress, stop: threading.Event) -> Summary:
+def segment(prepared: Prepared, executor: Executor, progress: Progress) -> Summary:
     """Segment one tomogram, from where an earlier run of the same request stopped.
 
     Raises
     ------
     Stopped
-        Where `stop` was set, or shards failed; the same command goes on.
+        Where the executor was stopped, or shards failed; the same command goes on.
     TomosegError
         Where it cannot be done.
     """
@@ -88,9 +88,7 @@ def segment(prepared: Prepared, progress: Progress, stop: threading.Event) -> Su
         if attributes.get("complete") and len(state.done) == len(prepared.plan.shards):
             logger.info("%s is complete already", request.output)
             return Summary(**attributes["summary"] | {"computed": 0})
-        worker_bytes = prepared.plan.worker_bytes(prepared.lanes)
-        with open_executor(request.resources, stop, worker_bytes) as executor:
-            summary = _Run(prepared, job, executor, progress, stop).complete()
+        summary = _Run(prepared, job, executor, progress).complete()
         update_attributes(claimed.path, {"complete": True, "summary": dataclasses.asdict(summary)})
         claimed.publish()
     return summary
@@ -105,13 +103,11 @@ class _Run:
         job: Job,
         executor: Executor,
         progress: Progress,
-        stop: threading.Event,
     ) -> None:
         self._prepared = prepared
         self._job = job
         self._executor = executor
         self._progress = progress
-        self._stop = stop
         self._journal = journal.journal_folder(Path(job.layout.path))
 
     def complete(self) -> Summary:
@@ -187,12 +183,12 @@ class _Run:
 
     def _pyramid(self) -> None:
         layout = self._job.layout
-        for level in range(1, layout.levels):
-            count = len(layout.shards(level))
-            for kind in ("image", "mask"):
-                function = functools.partial(shard.pyramid_shard, layout, kind, level)
-                for _ in self._map("pyramid", function, range(count), count):
-                    pass
+        for level in range(1, layout.levels):  # each is made of the one before
+            tasks = itertools.product(layout.kinds(), range(len(layout.shards(level))))
+            function = functools.partial(shard.pyramid_shard, layout, level)
+            count = 2 * len(layout.shards(level))
+            for _ in self._map(f"pyramid level {level}", function, tasks, count):
+                pass
 
 
 def _raise_failed(results: list[ShardResult], output: Path) -> None:

@@ -277,6 +277,7 @@ def shard_seams(job: Job, number: int) -> SeamSums:
     return worker(job).seams(number)
 
 
-def pyramid_shard(layout: Layout, kind: Kind, level: int, number: int) -> None:
-    """Build one shard of a pyramid level from the level below it."""
+def pyramid_shard(layout: Layout, level: int, task: tuple[Kind, int]) -> None:
+    """Build one shard, (kind, number), of a pyramid level from the level below it."""
+    kind, number = task
     build_level_shard(layout, kind, level, layout.shards(level).cell(number))

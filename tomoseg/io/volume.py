@@ -174,6 +174,8 @@ class Volume:
     mrc
         The MRC header, also of a Zarr array that was made from an MRC file of the same
         shape; None otherwise.
+    chunk
+        Voxels (z, y, x) that can only be read together; None where each can be read alone.
     """
 
     path: str
@@ -185,6 +187,7 @@ class Volume:
     voxel_size_note: str
     origin_angstrom: Triple = (0.0, 0.0, 0.0)
     mrc: MrcHeader | None = None
+    chunk: Index | None = None
 
     def reader(self) -> VolumeReader:
         """Open the volume for reading; use as a context manager.

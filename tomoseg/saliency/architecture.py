@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from tomoseg.errors import RequestError
 
-LEVELS = 5
-STRIDES = tuple(2**level for level in range(LEVELS))
+STRIDES = (1, 2, 4, 8, 16)
+LEVELS = len(STRIDES)
 SIDE_OUTPUTS = LEVELS + 1
 
 
@@ -72,7 +72,10 @@ class Architecture:
         )
         _require(self.local_dilation >= 1, "local_dilation", "at least 1", self.local_dilation)
         _require(
-            self.generator_channels >= 1, "generator_channels", "at least 1", self.generator_channels
+            self.generator_channels >= 1,
+            "generator_channels",
+            "at least 1",
+            self.generator_channels,
         )
 
     @property
@@ -121,7 +124,9 @@ class Architecture:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         _require(not unknown, "architecture", f"only {', '.join(sorted(known))}", unknown)
-        plain = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        plain: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
+        }
         try:
             return cls(**plain)
         except TypeError as error:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -157,7 +156,7 @@ def local_attention(
 
 class _LocalAttention(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Tensor,
         looked: Tensor,
@@ -176,8 +175,8 @@ class _LocalAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, looked, weight, bias = ctx.saved_tensors
         grad_x, grad_looked = torch.zeros_like(x), torch.empty_like(looked)
         grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)

@@ -5,6 +5,8 @@ is folded into the convolution before it: one pass and one tensor less. In-place
 touch only tensors made in the same call, which autograd allows.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,9 +18,7 @@ NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
-def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation: int = 1
-) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation: int = 1) -> Tensor:
     """Convolve with kernel 3 and zeros around the window, which keeps its shape.
 
     Parameters
@@ -41,7 +41,7 @@ def convolve(
     and leaves a batch to oneDNN. So a single input goes in as a batch of its two halves,
     each with the planes that it needs of the other.
     """
-    function = F.conv3d if x.dim() == 5 else F.conv2d
+    function: Callable[..., Tensor] = F.conv3d if x.dim() == 5 else F.conv2d
     if x.device.type != "cpu" or len(x) > 1 or x.shape[2] % 2:
         return function(x, weight, bias, 1, dilation, dilation)
     dim, half = x.dim() - 2, x.shape[2] // 2
@@ -68,7 +68,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ``(N, O, *spatial)``.
     """
     product = torch.baddbmm(bias[None, :, None], weight.expand(len(x), -1, -1), x.flatten(2))
-    return product.unflatten(2, x.shape[2:])
+    return product.view(*product.shape[:2], *x.shape[2:])
 
 
 def frozen_affine(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
@@ -113,8 +113,7 @@ def halve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         ``(N, O, *(spatial / 2))``.
     """
     dim = x.dim() - 2
-    for axis in range(2, 2 + 2 * dim, 2):
-        x = x.unflatten(axis, (-1, 2))  # (N, I, z, 2, y, 2, x, 2) in the end
+    x = x.reshape(*x.shape[:2], *(m for n in x.shape[2:] for m in (n // 2, 2)))
     x = x.permute(0, 1, *range(3, 3 + 2 * dim, 2), *range(2, 2 + 2 * dim, 2))
     bias = weight.new_zeros(len(weight)) if bias is None else bias
     return pointwise(x.flatten(1, 1 + dim), weight.flatten(1), bias)
@@ -141,7 +140,7 @@ class Up(nn.Module):
         dim = x.dim() - 2
         bias = self.bias.repeat_interleave(2**dim)
         y = pointwise(x, self.weight.flatten(0, -2), bias)  # (N, O * 2**d, *spatial)
-        y = y.unflatten(1, self.weight.shape[:-1])  # (N, O, 2, ..., *spatial)
+        y = y.view(len(x), *self.weight.shape[:-1], *x.shape[2:])  # (N, O, 2, 2, 2, z, y, x)
         pairs = [axis for i in range(dim) for axis in (2 + dim + i, 2 + i)]
         y = y.permute(0, 1, *pairs)  # (N, O, z, 2, y, 2, x, 2)
         return y.reshape(*y.shape[:2], *(2 * n for n in x.shape[2:]))
@@ -190,7 +189,9 @@ class Join(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Map ``(N, first, *spatial)`` and ``(N, second, *spatial)`` to ``(N, outputs, ...)``."""
-        first, second, bias = self.first, self.second, self.bias
+        first: Tensor = self.first
+        second: Tensor = self.second
+        bias: Tensor = self.bias
         folded = self.norm is not None and not self.norm.training
         if self.norm is not None and folded:
             scale, shift = frozen_affine(self.norm)

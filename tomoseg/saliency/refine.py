@@ -139,9 +139,7 @@ def refine(
     return Refined(model.network, weight, bias, salient, report, batch=batch, device=device)
 
 
-def _checked(
-    network: USalNet, windows: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float32]:
+def _checked(network: USalNet, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return the sample as ``(N, *spatial)`` float32."""
     shapes = {window.shape for window in windows}
     if len(shapes) != 1:
@@ -225,7 +223,7 @@ def _descend(
     gradient = log_probability.exp_()
     gradient.scatter_(1, chosen, gradient.gather(1, chosen) - 1).div_(chosen.numel())
     optimizer.zero_grad()
-    response.backward(gradient)
+    torch.autograd.backward(response, gradient)
     nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM, foreach=False)
     optimizer.step()
     return float(loss)

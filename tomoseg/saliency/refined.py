@@ -13,7 +13,6 @@ from torch import Tensor
 
 from tomoseg.errors import InputError, RequestError
 from tomoseg.saliency.architecture import Architecture
-from tomoseg.saliency.lanes import lane_setup
 from tomoseg.saliency.layers import pointwise
 from tomoseg.saliency.predict import Windows, in_batches, to_device
 from tomoseg.saliency.usalnet import USalNet
@@ -125,5 +124,5 @@ def response_labels(response: Tensor) -> NDArray[np.uint16]:
 
 
 def salient_mass(response: Tensor, salient: list[int]) -> Tensor:
-    """Return the softmax mass of the salient labels, ``(N, 1, *spatial)``; others are background."""
+    """Return the softmax mass of the salient labels, as ``(N, 1, *spatial)``."""
     return torch.softmax(response, dim=1)[:, salient].sum(dim=1, keepdim=True)

@@ -79,4 +79,5 @@ def majority_vote(labels: NDArray[np.integer[Any]], segments: Labels, classes: i
     pairs = segments.astype(np.int64).ravel() * classes + labels.ravel()
     votes = np.bincount(pairs, minlength=(int(segments.max()) + 1) * classes)
     winners = votes.reshape(-1, classes).argmax(axis=1).astype(np.int32)
-    return winners[segments]
+    voted: Labels = winners[segments]
+    return voted

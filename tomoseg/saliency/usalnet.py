@@ -27,22 +27,17 @@ class Cell(nn.Module):
     def __init__(self, architecture: Architecture, level: int) -> None:
         super().__init__()
         dim, channels = architecture.dim, architecture.channels(level)
-        self.deepest = level == LEVELS - 1
-        if self.deepest:
-            self.enter: nn.Module = Pointwise(channels, channels)
+        if level == LEVELS - 1:
+            self.enter: nn.Module = nn.Sequential(Pointwise(channels, channels), nn.ReLU())
         else:
             self.up = Up(dim, 2 * channels, channels)
             self.enter = Join(dim, channels, channels, channels, norm=False)
         self.attention = _attention(architecture, level)
         self.leave = Join(dim, channels, channels, channels, norm=True)
-        self.side = Pointwise(channels, 1)
 
     def forward(self, skip: Tensor, below: Tensor | None) -> Tensor:
         """Map ``(N, C, *spatial)`` and, but at the deepest level, the decoder below."""
-        if below is None:
-            entered = self.enter(skip).relu_()
-        else:
-            entered = self.enter(skip, self.up(below))
+        entered: Tensor = self.enter(skip) if below is None else self.enter(skip, self.up(below))
         left: Tensor = self.leave(entered, self.attention(entered))
         return left
 
@@ -65,8 +60,9 @@ class USalNet(nn.Module):
     """Encoder and attentive decoder (PUB-SalNet, section on U-SalNet).
 
     Build with `tomoseg.saliency.initialise.random_network` or
-    `tomoseg.saliency.weights.load`; the constructor alone leaves some weights unset. In eval mode, forward passes change nothing in the network
-    and may run in several threads at once.
+    `tomoseg.saliency.weights.load`; the constructor alone leaves some weights unset. In
+    eval mode, forward passes change nothing in the network and may run in several threads
+    at once.
 
     Parameters
     ----------
@@ -78,7 +74,9 @@ class USalNet(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.encoder = Encoder(architecture)
-        self.cells = nn.ModuleList(Cell(architecture, n) for n in reversed(range(LEVELS)))
+        coarse_to_fine = range(LEVELS - 1, -1, -1)
+        self.cells = nn.ModuleList(Cell(architecture, n) for n in coarse_to_fine)
+        self.sides = nn.ModuleList(Pointwise(architecture.channels(n), 1) for n in coarse_to_fine)
         self.decode = ConvNorm(
             architecture.dim, architecture.base_channels, architecture.base_channels
         )
@@ -104,7 +102,7 @@ class USalNet(nn.Module):
             Where an edge of the window is no multiple of 16.
         """
         levels = list(self._decoder(x))
-        sides = [cell.side(level) for cell, level in zip(self.cells, levels, strict=True)]
+        sides = [side(level) for side, level in zip(self.sides, levels, strict=True)]
         return [*sides, self.head(self.decode(levels[-1]))]
 
     def features(self, x: Tensor) -> Tensor:
@@ -150,5 +148,5 @@ def deep_supervision_loss(outputs: list[Tensor], target: Tensor) -> Tensor:
 
 def _average_down(x: Tensor, factor: int) -> Tensor:
     for axis in range(2, x.dim()):
-        x = x.unflatten(axis, (-1, factor)).mean(dim=axis + 1)
+        x = x.view(*x.shape[:axis], -1, factor, *x.shape[axis + 1 :]).mean(dim=axis + 1)
     return x

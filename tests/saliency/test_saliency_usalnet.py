@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+from saliency_toys import FLAT, SMALL
+
+from tomoseg.errors import RequestError
+from tomoseg.saliency.architecture import SIDE_OUTPUTS, Architecture
+from tomoseg.saliency.initialise import PRIOR_PROBABILITY, random_network
+from tomoseg.saliency.lanes import lane_setup
+from tomoseg.saliency.usalnet import SIDE_LOSS_WEIGHTS, deep_supervision_loss
+from tomoseg.saliency.weights import digest, state_of
+
+
+@pytest.fixture(autouse=True)
+def _lane() -> None:
+    lane_setup()
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "window"), [(SMALL, (32, 48, 16)), (FLAT, (64, 16)), (SMALL, (16, 16, 16))]
+)
+def test_six_outputs_coarse_to_fine(architecture: Architecture, window: tuple[int, ...]) -> None:
+    network = random_network(architecture, seed=0)
+    with torch.no_grad():
+        x = noise(2, 1, *window)
+        outputs = network(x)
+        shapes = [tuple(n // stride for n in window) for stride in (16, 8, 4, 2, 1, 1)]
+        assert [tuple(o.shape) for o in outputs] == [(2, 1, *s) for s in shapes]
+        assert torch.equal(outputs[-1], network.logits(x))
+        assert network.features(x).shape == (2, architecture.base_channels, *window)
+
+
+@pytest.mark.parametrize("window", [(32, 32), (32, 32, 40), (0, 16, 16)])
+def test_other_windows_are_refused(window: tuple[int, ...]) -> None:
+    with pytest.raises(RequestError, match="multiple of 16"):
+        random_network(SMALL, seed=0).logits(torch.zeros(1, 1, *window))
+
+
+def test_seed_decides_every_bit_and_nothing_else_does() -> None:
+    before = torch.get_rng_state()
+    first = random_network(SMALL, seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(99)
+    assert digest(state_of(random_network(SMALL, seed=5))) == digest(state_of(first))
+    assert digest(state_of(random_network(SMALL, seed=6))) != digest(state_of(first))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fresh_weights_say_little_of_nothing_and_something_of_noise(seed: int) -> None:
+    network = random_network(Architecture(), seed)
+    with torch.no_grad():
+        empty = torch.sigmoid(network.logits(torch.zeros(1, 1, 32, 32, 32)))
+        torch.testing.assert_close(empty, torch.full_like(empty, PRIOR_PROBABILITY))
+        stored = (torch.sigmoid(network.logits(noise(1, 1, 48, 48, 48))) * 255).round()
+    assert len(stored.unique()) > 30
+    assert (stored >= 128).float().mean() < 0.001
+
+
+def test_default_volume_weights_are_small_enough_to_ship() -> None:
+    values = sum(t.numel() for t in state_of(random_network(Architecture(), 0)).values())
+    assert values * 2 < 16 * 2**20
+
+
+def test_normalisation_is_folded_without_changing_what_it_computes() -> None:
+    """In eval mode the folded layers equal the plain ones with the same statistics."""
+    network = random_network(SMALL, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+            module.bias.data.normal_(0, 0.2, generator=generator)
+    x = noise(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        folded = network.logits(x)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm3d):
+                module.training = True  # takes the plain path ...
+                module.forward = (  # ... but keeps its statistics
+                    lambda y, m=module: torch.nn.functional.batch_norm(
+                        y, m.running_mean, m.running_var, m.weight, m.bias, False, 0.0, m.eps
+                    )
+                )
+        plain = network.logits(x)
+    torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_training_reaches_every_weight_and_leaves_eval_alone() -> None:
+    network = random_network(SMALL, seed=0)
+    x, truth = noise(2, 1, 16, 32, 16), (noise(2, 1, 16, 32, 16, seed=1) > 1).float()
+    before = digest(state_of(network))
+    loss = deep_supervision_loss(network(x), truth)
+    assert digest(state_of(network)) == before  # eval: statistics stay
+    network.train()
+    losses = []
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = deep_supervision_loss(network(x), truth)
+        loss.backward()
+        losses.append(float(loss))
+        optimizer.step()
+    assert all(p.grad is not None for p in network.parameters())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_loss_weighs_six_outputs() -> None:
+    assert len(SIDE_LOSS_WEIGHTS) == SIDE_OUTPUTS
+    logits = [torch.zeros(1, 1, *[32 // s] * 3) for s in (16, 8, 4, 2, 1, 1)]
+    loss = deep_supervision_loss(logits, torch.zeros(1, 1, 32, 32, 32))
+    assert float(loss) == pytest.approx(sum(SIDE_LOSS_WEIGHTS) * np.log(2))
+
+
+def test_architecture_survives_json_and_refuses_what_it_does_not_know() -> None:
+    values = {**SMALL.to_dict(), "convolutions": list(SMALL.convolutions)}
+    assert Architecture.from_dict(values) == SMALL
+    with pytest.raises(RequestError, match="layers"):
+        Architecture.from_dict({**values, "layers": 3})
+    with pytest.raises(RequestError, match="dim"):
+        Architecture(dim=4)

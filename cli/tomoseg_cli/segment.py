@@ -253,7 +253,7 @@ def _prepare(
     )
 
 
-def _run(prepared: "Prepared", progress: ProgressReport, stop: threading.Event) -> dict[str, Any]:
+def _run(prepared: "Prepared", executor: "Executor", progress: ProgressReport) -> dict[str, Any]:
     from tomoseg.blockwise.run import segment as run
 
     if not prepared.card.trained:

@@ -1,0 +1,94 @@
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from saliency_toys import FLAT, SMALL
+
+from tomoseg.errors import InputError, RequestError
+from tomoseg.saliency.initialise import random_network
+from tomoseg.saliency.lanes import lane_setup, map_lanes
+from tomoseg.saliency.predict import Predictor, refuse_when_memory_ends
+
+
+def windows(count: int, *edges: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((count, *edges)).astype(np.float32)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_window_does_not_depend_on_its_companions(batch: int) -> None:
+    predictor = Predictor(random_network(SMALL, 0), batch=batch)
+    given = windows(5, 32, 48, 16)
+    together = predictor.saliency(given)
+    assert (together.dtype, together.shape) == (np.float32, given.shape)
+    assert 0 <= together.min() < together.max() <= 1
+    for number in range(5):
+        np.testing.assert_array_equal(
+            predictor.saliency(given[number : number + 1])[0], together[number]
+        )
+
+
+def test_lanes_do_not_change_bits() -> None:
+    predictor = Predictor(random_network(SMALL, 0))
+    given = list(windows(6, 32, 32, 48))
+    one = map_lanes(lambda w: predictor.saliency(w[None]), given, 1)
+    for lanes in (2, 3):
+        many = map_lanes(lambda w: predictor.saliency(w[None]), given, lanes)
+        np.testing.assert_array_equal(many, one)
+
+
+def test_a_thread_that_forgot_its_setup_computes_the_same_bits() -> None:
+    predictor = Predictor(random_network(SMALL, 0))
+    given = windows(1, 48, 48, 48)
+    expected = predictor.saliency(given)
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            np.testing.assert_array_equal(pool.submit(predictor.saliency, given).result(), expected)
+    finally:
+        lane_setup()
+
+
+def test_lanes_have_one_thread_each() -> None:
+    assert map_lanes(lambda _: torch.get_num_threads(), range(4), 2) == [1] * 4
+
+
+def test_models_travel_to_other_processes() -> None:
+    predictor = Predictor(random_network(SMALL, 0))
+    given = windows(1, 32, 32, 32)
+    copy = pickle.loads(pickle.dumps(predictor))
+    np.testing.assert_array_equal(copy.saliency(given), predictor.saliency(given))
+
+
+def test_images_have_saliency() -> None:
+    given = windows(2, 64, 32)
+    assert Predictor(random_network(FLAT, 0)).saliency(given).shape == given.shape
+
+
+def test_what_cannot_be_computed_is_refused() -> None:
+    predictor = Predictor(random_network(SMALL, 0))
+    with pytest.raises(RequestError, match="multiple of 16"):
+        predictor.saliency(windows(1, 32, 32, 33))
+    broken = windows(1, 32, 32, 32)
+    broken[0, 1, 2, 3] = np.nan
+    with pytest.raises(InputError, match="finite"):
+        predictor.saliency(broken)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    ],
+)
+def test_memory_that_ends_is_a_request_to_change(error: Exception) -> None:
+    with pytest.raises(RequestError, match="smaller batch"), refuse_when_memory_ends((1, 1)):
+        raise error
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="else"), refuse_when_memory_ends((1, 1)):
+        raise RuntimeError("something else")

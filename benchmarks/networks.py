@@ -18,7 +18,7 @@ def weights_of(folder: Path, **architecture: int) -> Path:
 
 def small_weights(folder: Path) -> Path:
     """Write a network that computes a block in about 0.1 s on one core."""
-    return weights_of(folder, base_channels=1, generator_channels=1)
+    return weights_of(folder, base_channels=2, generator_channels=2)
 
 
 def tomoseg(*arguments: object) -> list[str]:

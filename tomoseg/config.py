@@ -71,11 +71,11 @@ class RefineConfig:
     scope: Scope = "volume"
     rule: Rule = "majority"
     classes: int = 16
-    iterations: int = 48
-    supervoxel_edge: int = 8
-    compactness: float = 0.1
+    iterations: int = 32
+    supervoxel_edge: int = 4
+    compactness: float = 2.0
     sigma: float = 1.0
-    learning_rate: float = 0.05
+    learning_rate: float = 0.2
     momentum: float = 0.9
     min_labels: int = 2
     tolerance: float = 0.002

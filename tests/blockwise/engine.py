@@ -21,7 +21,7 @@ from tomoseg.io.omezarr import ArrayStore
 from tomoseg.io.volume import open_volume
 from tomoseg.simulate.phantom import phantom
 
-SHAPE = (70, 130, 66)
+SHAPE = (20, 70, 66)
 SCOPES = ("none", "volume", "block")
 
 

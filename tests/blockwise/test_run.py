@@ -57,7 +57,7 @@ def test_an_identity_network_gives_back_the_volume(
 def test_what_is_done_is_not_done_again(tmp_path, volume, weights):
     output = tmp_path / "out.zarr"
     first = run(volume, output, config(weights))
-    assert first.computed == first.shards == 12
+    assert first.computed == first.shards == 4
     again = run(volume, output, config(weights))
     assert again.computed == 0
     assert again.seam == first.seam
@@ -68,13 +68,13 @@ def test_a_stopped_run_goes_on(tmp_path, volume, weights, expected):
     stop = threading.Event()
 
     def stop_soon(stage, done, total):
-        if stage == "segment" and done == 3:
+        if stage == "segment" and done == 1:
             stop.set()
 
     with pytest.raises(Stopped):
         run(volume, tmp_path / "out.zarr", config(weights), stop=stop, progress=stop_soon)
     status = read_status(tmp_path / "out.zarr")
-    assert 3 <= status.done < status.shards
+    assert 1 <= status.done < status.shards
     assert not status.complete
     assert status.command == "a command"
     summary = run(volume, tmp_path / "out.zarr", config(weights))
@@ -162,10 +162,10 @@ def test_a_failing_shard_does_not_stop_the_others(tmp_path, volume, weights, exp
 
     with monkeypatch.context() as patch:
         patch.setattr(shard.Worker, "_compute", fail_once)
-        with pytest.raises(Stopped, match=r"1 of 12 shards failed.*too odd"):
+        with pytest.raises(Stopped, match=r"1 of 4 shards failed.*too odd"):
             run(volume, output, config(weights))
     status = read_status(output)
-    assert status.done == 11
+    assert status.done == 3
     assert "too odd" in status.failed[2]
     assert run(volume, output, config(weights)).computed == 1
     assert digests(output) == expected["none"]

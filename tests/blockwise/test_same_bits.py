@@ -11,7 +11,7 @@ from tomoseg.blockwise.execute import Serial
 from tomoseg.blockwise.status import read_status
 
 SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["engine"])
+SPAWN.set_forkserver_preload(["tomoseg.blockwise.run", "tomoseg.simulate.phantom"])
 
 KILLS = 10
 """Random instants for each scope: thirty in all."""

@@ -28,7 +28,8 @@ windows = np.random.default_rng(0).standard_normal((count, edge, edge, edge)).as
 before = peak()
 network = random_network(Architecture(base_channels=base), 0)
 if what == "forward":
-    Predictor(network, batch=count).saliency(windows)
+    for _ in range(2):  # freed memory is in pieces the second time
+        Predictor(network, batch=count).saliency(windows)
 else:
     config = RefineConfig(iterations=count + 1, classes=classes, compactness=2.0, tolerance=0.0)
     refine(network, list(windows), config, seed=0)
@@ -52,17 +53,17 @@ def test_parameters_are_counted_without_torch(architecture: Architecture) -> Non
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux")
-@pytest.mark.parametrize(("base", "edge", "batch"), [(8, 64, 1), (4, 96, 1), (8, 64, 2)])
+@pytest.mark.parametrize(("base", "edge", "batch"), [(8, 64, 1), (8, 64, 2)])
 def test_forward_bytes_bound_what_is_used(base: int, edge: int, batch: int) -> None:
     used = measured("forward", base, edge, batch, 0)
     bound = forward_bytes(Architecture(base_channels=base), (edge,) * 3, batch)
-    assert used <= bound <= 1.6 * used
+    assert used <= bound <= 1.5 * used
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux")
-@pytest.mark.parametrize(("base", "edge", "windows", "classes"), [(8, 64, 1, 16), (4, 48, 2, 40)])
+@pytest.mark.parametrize(("base", "edge", "windows", "classes"), [(8, 48, 1, 16), (4, 48, 2, 40)])
 def test_refine_bytes_bound_what_is_used(base: int, edge: int, windows: int, classes: int) -> None:
     used = measured("refine", base, edge, windows, classes)
     architecture = Architecture(base_channels=base)
     bound = refine_bytes(architecture, (edge,) * 3, classes=classes, windows=windows)
-    assert used <= bound <= 1.6 * used
+    assert used <= bound <= 1.5 * used

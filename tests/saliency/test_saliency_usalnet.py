@@ -106,7 +106,7 @@ def test_training_reaches_every_weight_and_leaves_eval_alone() -> None:
         losses.append(loss.item())
         optimizer.step()
     assert all(p.grad is not None for p in network.parameters())
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_loss_weighs_six_outputs() -> None:

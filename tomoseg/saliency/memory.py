@@ -17,6 +17,9 @@ REFINE = (44.0, 22.0)
 PER_CLASS = 4.0
 PER_SAMPLED_WINDOW = 20.0
 
+FIRST_OF_BATCH = 0.5
+"""Share of a single window's memory that further windows of a batch do not add."""
+
 # Copies of the parameters in a refinement: the starting network, its refined copy,
 # gradients, momentum, the last sound state and one being made.
 REFINE_COPIES = 6
@@ -26,7 +29,7 @@ REFINE_FIXED_BYTES = 32 * 2**20
 
 def parameter_count(architecture: Architecture) -> int:
     """Return the number of values in the network's tensors, statistics included."""
-    total = 0
+    total: int = 0
     for level in range(LEVELS):
         total += _encoder(architecture, level) + _cell(architecture, level)
         total += _side(architecture.channels(level))
@@ -53,7 +56,8 @@ def forward_bytes(architecture: Architecture, window: tuple[int, ...], batch: in
     """
     per_base, alone = FORWARD
     per_voxel = per_base * architecture.base_channels + alone + architecture.generator_channels
-    activations = SLACK * per_voxel * math.prod(window) * batch
+    windows = FIRST_OF_BATCH + (1 - FIRST_OF_BATCH) * batch
+    activations = SLACK * per_voxel * math.prod(window) * windows
     return math.ceil(FLOAT * (activations + parameter_count(architecture)))
 
 
@@ -97,7 +101,7 @@ def _encoder(architecture: Architecture, level: int) -> int:
 
 def _cell(architecture: Architecture, level: int) -> int:
     channels = architecture.channels(level)
-    square = channels * channels
+    square: int = channels * channels
     leave = 2 * square + 5 * channels
     if level == LEVELS - 1:
         enter = square + channels
@@ -112,13 +116,14 @@ def _attention(architecture: Architecture, level: int) -> int:
     from_below = LEVELS - 1 - level
     if from_below < len(architecture.global_grids):
         hidden = max(1, channels // 4)
-        positions = architecture.global_grids[from_below] ** dim
+        positions: int = architecture.global_grids[from_below] ** dim
         sizes = [channels] + [2 * hidden] * (dim - 1)
         sweeps = sum(8 * hidden * (size + hidden + 2) for size in sizes)
         return sweeps + (2 * hidden + 1) * positions
     generator = architecture.generator_channels
-    look = 3**dim * channels * generator + generator
-    return look + (generator + 1) * architecture.local_kernel**dim
+    look: int = 3**dim * channels * generator + generator
+    neighbours: int = architecture.local_kernel**dim
+    return look + (generator + 1) * neighbours
 
 
 def _side(channels: int) -> int:

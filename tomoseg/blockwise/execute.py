@@ -184,7 +184,7 @@ def _local_cluster(resources: Resources) -> Iterator[Any]:
             threads_per_worker=IN_FLIGHT,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=resources.worker_memory(),
             silence_logs=40,
         ) as cluster,

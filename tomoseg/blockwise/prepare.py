@@ -158,8 +158,10 @@ def prepare(request: Request) -> Prepared:
     memory = [forward_bytes(card.architecture, window)]
     if config.refine.scope != "none":
         classes = config.refine.classes
-        windows = config.refine.sample_blocks if config.refine.scope == "volume" else 1
-        memory.append(refine_bytes(card.architecture, window, classes=classes, windows=windows))
+        one = config.refine.scope == "block"
+        refined = window if one else (BLOCK,) * 3
+        windows = 1 if one else config.refine.sample_blocks
+        memory.append(refine_bytes(card.architecture, refined, classes=classes, windows=windows))
     itemsize = np.dtype(volume.dtype).itemsize
     plan = Plan(volume.shape, itemsize, config.shard, config.halo, max(memory), volume.chunk)
     lanes = resources.lanes(device)

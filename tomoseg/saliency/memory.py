@@ -1,7 +1,8 @@
 """How many bytes a forward pass and a refinement hold at their peak; no torch.
 
-A model of the code in this package, fitted to measured peaks of volumes on a CPU: an upper
-bound, at most one and a half times what is really used (tested). Change it with the code.
+A model of the code in this package, fitted to measured peaks of volumes on a CPU: what is
+alive is known within a third (tested), and the heap's fragmentation is allowed for on top.
+Change it with the code.
 """
 
 import math
@@ -11,20 +12,26 @@ from tomoseg.saliency.architecture import LEVELS, Architecture
 FLOAT = 4
 SLACK = 1.05
 
-# Values held per voxel of a window, by what they are for: (per base channel, alone).
-FORWARD = (8.0, 32.0)
-REFINE = (44.0, 22.0)
-PER_CLASS = 4.0
-PER_SAMPLED_WINDOW = 20.0
+FRAGMENTATION = 1.75
+"""Resident over living bytes under glibc's allocator: 1.3 to 1.9, it varies from run to run."""
 
-FIRST_OF_BATCH = 0.5
-"""Share of a single window's memory that further windows of a batch do not add."""
+FORWARD_FIXED_BYTES = 4 * 2**20
+REFINE_FIXED_BYTES = 16 * 2**20
+"""Alive whatever the window: small buffers, what SLIC's first call loads."""
+
+# Values alive per voxel of a window, for each base channel and alone; the generator's
+# channels, classes and further windows of a sample come on top.
+FORWARD = (4.95, 19.0)
+REFINE = (18.0, 0.0)
+PER_CLASS = 4.0
+PER_SAMPLED_WINDOW = 2.0
+
+FURTHER_OF_BATCH = 0.6
+"""What each further window of a batch adds, as a share of the first."""
 
 # Copies of the parameters in a refinement: the starting network, its refined copy,
 # gradients, momentum, the last sound state and one being made.
 REFINE_COPIES = 6
-REFINE_FIXED_BYTES = 32 * 2**20
-"""Held whatever the window: what SLIC's first call loads, small buffers."""
 
 
 def parameter_count(architecture: Architecture) -> int:
@@ -56,9 +63,10 @@ def forward_bytes(architecture: Architecture, window: tuple[int, ...], batch: in
     """
     per_base, alone = FORWARD
     per_voxel = per_base * architecture.base_channels + alone + architecture.generator_channels
-    windows = FIRST_OF_BATCH + (1 - FIRST_OF_BATCH) * batch
+    windows = 1 + FURTHER_OF_BATCH * (batch - 1)
     activations = SLACK * per_voxel * math.prod(window) * windows
-    return math.ceil(FLOAT * (activations + parameter_count(architecture)))
+    values = activations + parameter_count(architecture)
+    return math.ceil(FRAGMENTATION * (FLOAT * values + FORWARD_FIXED_BYTES))
 
 
 def refine_bytes(
@@ -81,8 +89,8 @@ def refine_bytes(
     per_voxel = per_base * architecture.base_channels + alone + architecture.generator_channels
     per_voxel += PER_CLASS * classes + PER_SAMPLED_WINDOW * (windows - 1)
     activations = SLACK * per_voxel * math.prod(window)
-    parameters = REFINE_COPIES * parameter_count(architecture)
-    return math.ceil(FLOAT * (activations + parameters)) + REFINE_FIXED_BYTES
+    values = activations + REFINE_COPIES * parameter_count(architecture)
+    return math.ceil(FRAGMENTATION * (FLOAT * values + REFINE_FIXED_BYTES))
 
 
 def _conv_norm(inputs: int, outputs: int, taps: int) -> int:

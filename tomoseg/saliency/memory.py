@@ -13,7 +13,7 @@ FLOAT = 4
 SLACK = 1.05
 
 FRAGMENTATION = 1.75
-"""Resident over living bytes under glibc's allocator: 1.3 to 1.9, it varies from run to run."""
+"""Resident over living bytes under glibc's allocator: 1.5 to 2.0, it varies from run to run."""
 
 FORWARD_FIXED_BYTES = 4 * 2**20
 REFINE_FIXED_BYTES = 16 * 2**20
@@ -21,12 +21,12 @@ REFINE_FIXED_BYTES = 16 * 2**20
 
 # Values alive per voxel of a window, for each base channel and alone; the generator's
 # channels, classes and further windows of a sample come on top.
-FORWARD = (4.95, 19.0)
+FORWARD = (3.6, 5.0)
 REFINE = (18.0, 0.0)
 PER_CLASS = 4.0
 PER_SAMPLED_WINDOW = 2.0
 
-FURTHER_OF_BATCH = 0.6
+FURTHER_OF_BATCH = 0.7
 """What each further window of a batch adds, as a share of the first."""
 
 # Copies of the parameters in a refinement: the starting network, its refined copy,

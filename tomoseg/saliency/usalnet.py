@@ -35,9 +35,14 @@ class Cell(nn.Module):
         self.attention = _attention(architecture, level)
         self.leave = Join(dim, channels, channels, channels, norm=True)
 
-    def forward(self, skip: Tensor, below: Tensor | None) -> Tensor:
-        """Map ``(N, C, *spatial)`` and, but at the deepest level, the decoder below."""
-        entered: Tensor = self.enter(skip) if below is None else self.enter(skip, self.up(below))
+    def forward(self, skips: list[Tensor], below: Tensor | None) -> Tensor:
+        """Map the last skip and, but at the deepest level, the decoder below.
+
+        The skip is taken out of the list, so that its memory is free once it is used.
+        """
+        more = () if below is None else (self.up(below),)
+        entered: Tensor = self.enter(skips.pop(), *more)
+        del more
         left: Tensor = self.leave(entered, self.attention(entered))
         return left
 
@@ -124,7 +129,7 @@ class USalNet(nn.Module):
         skips = self.encoder(x)
         below = None
         for cell in self.cells:
-            below = cell(skips.pop(), below)
+            below = cell(skips, below)
             yield below
 
 

@@ -17,10 +17,12 @@ def test_windows_of_all_shards_are_those_of_all_blocks():
     assert sorted(found) == list(range(len(plan().blocks)))
 
 
-def test_a_shard_reads_what_its_windows_see():
+def test_a_layer_reads_what_its_windows_see():
     for shard in plan().shards:
-        read = plan().read_box(shard)
-        assert all(read.contains(window.valid) for _, window in plan().windows(shard))
+        assert sum(layer.size for layer in plan().layers(shard)) == shard.size
+        for layer in plan().layers(shard):
+            read = plan().read_box(layer)
+            assert all(read.contains(window.valid) for _, window in plan().windows(layer))
 
 
 def test_windows_do_not_depend_on_the_shard():
@@ -38,6 +40,8 @@ def test_bytes_count_every_term():
     assert small.worker_bytes(lanes=3) == BASE_BYTES + small.shard_bytes() + 3 * 1009
     two = Plan(shape=(64, 64, 128), itemsize=7, shard=64, halo=16, lane_bytes=1009)
     assert two.shard_bytes() == 7 * 64 * 64 * 80 + 4 * 64**3
+    layered = Plan(shape=(512,) * 3, itemsize=7, shard=128, halo=16, lane_bytes=0)
+    assert layered.shard_bytes() == 7 * 96 * 144 * 144 + 4 * 128**3
     assert two.worker_bytes(lanes=1) == BASE_BYTES + 2 * two.shard_bytes() + 1009
 
 

@@ -155,10 +155,10 @@ def test_a_failing_shard_does_not_stop_the_others(tmp_path, volume, weights, exp
     output = tmp_path / "out.zarr"
     compute = shard.Worker._compute
 
-    def fail_once(self, raw, raw_box, box):
+    def fail_once(self, box):
         if box.start == (0, 64, 0):
             raise RuntimeError("the voxels are too odd")
-        return compute(self, raw, raw_box, box)
+        return compute(self, box)
 
     with monkeypatch.context() as patch:
         patch.setattr(shard.Worker, "_compute", fail_once)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tomoseg.config import BLOCK, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
-from tomoseg.geometry import Box, Index, Lattice, Window, window_around
+from tomoseg.geometry import Box, Index, Lattice, Window, whole, window_around
 
 IN_FLIGHT = 2
 """Shards that one worker holds at once: one is computed while others are read or written."""
@@ -62,9 +62,15 @@ class Plan:
         """Shape of every window in voxels."""
         return (BLOCK + 2 * self.halo,) * len(self.shape)
 
-    def windows(self, shard: Box) -> Iterator[tuple[int, Window]]:
-        """Yield (global block number, window) for the blocks of a shard, in order."""
-        for number in self.blocks.numbers_in(shard):
+    def layers(self, shard: Box) -> Iterator[Box]:
+        """Yield the layers of a shard, one block thick along z: what is read at once."""
+        for z in range(shard.start[0], shard.stop[0], BLOCK):
+            stop = min(z + BLOCK, shard.stop[0])
+            yield Box((z, *shard.start[1:]), (stop, *shard.stop[1:]))
+
+    def windows(self, box: Box) -> Iterator[tuple[int, Window]]:
+        """Yield (global block number, window) for the blocks of a shard or layer, in order."""
+        for number in self.blocks.numbers_in(box):
             yield number, self.window(number)
 
     def window(self, number: int) -> Window:
@@ -72,15 +78,14 @@ class Plan:
         core = self.blocks.cell(number)
         return window_around(core, volume=self.shape, edge=BLOCK, halo=self.halo)
 
-    def read_box(self, shard: Box) -> Box:
-        """Return what a shard's task reads: the shard and its halo, cut at the volume."""
-        volume = Box((0,) * len(self.shape), self.shape)
-        return shard.grow(self.halo).intersect(volume)
+    def read_box(self, box: Box) -> Box:
+        """Return what the windows of a shard or layer see: it and its halo, in the volume."""
+        return box.grow(self.halo).intersect(whole(self.shape))
 
     def shard_bytes(self) -> int:
         """Return the peak bytes that one shard in flight takes, besides its windows."""
         largest = self.shards.cell(0)
-        read = self.read_box(largest).size * self.itemsize
+        read = max(self.read_box(layer).size for layer in self.layers(largest)) * self.itemsize
         # saliency and mask, and both once more while the codec encodes them
         return read + self._decoding_bytes() + 4 * largest.size
 
@@ -88,9 +93,11 @@ class Plan:
         """Return the bytes of the chunks that Zarr decodes at once."""
         if self.chunk is None:
             return 0
-        edge = self.shard + 2 * self.halo
+        wide = self.shard + 2 * self.halo
+        read = (BLOCK + 2 * self.halo, wide, wide)
         touched = [
-            min(-(-n // c), -(-edge // c) + 1) for n, c in zip(self.shape, self.chunk, strict=True)
+            min(-(-n // c), -(-edge // c) + 1)
+            for n, c, edge in zip(self.shape, self.chunk, read, strict=True)
         ]
         at_once = min(CHUNKS_AT_ONCE, math.prod(touched))
         return at_once * math.prod(self.chunk) * self.itemsize

@@ -81,7 +81,7 @@ class ShardResult:
     error
         Empty where it is done.
     seconds
-        Wall time of reading, computing and writing.
+        Wall time of reading and computing, and of writing.
     """
 
     shard: int
@@ -133,10 +133,7 @@ class Worker:
     def _segment(self, number: int) -> dict[str, float]:
         started = time.perf_counter()
         box = self.job.plan.shards.cell(number)
-        raw_box = self.job.plan.read_box(box)
-        raw = self._reader.read(raw_box)
-        read = time.perf_counter()
-        saliency = self._compute(raw, raw_box, box)
+        saliency = self._compute(box)
         mask = binarise(saliency, self.job.config.threshold)
         computed = time.perf_counter()
         outcome: dict[str, Any] = {}
@@ -147,28 +144,29 @@ class Worker:
             digest = hashlib.sha256(data.data).hexdigest()
             outcome[kind] = {"sha256": digest, "empty": not nonzero, "nonzero": nonzero}
         seconds = {
-            "read": read - started,
-            "compute": computed - read,
-            "write": time.perf_counter() - computed,
+            "compute": round(computed - started, 3),
+            "write": round(time.perf_counter() - computed, 3),
         }
-        rounded = {key: round(value, 3) for key, value in seconds.items()}
-        self._journal.append(number, "done", arrays=outcome, seconds=rounded)
+        self._journal.append(number, "done", arrays=outcome, seconds=seconds)
         return seconds
 
-    def _compute(self, raw: NDArray[Any], raw_box: Box, shard: Box) -> NDArray[np.uint8]:
-        """Return the saliency of a shard, 0-255, from the voxels of the shard and its halo."""
+    def _compute(self, shard: Box) -> NDArray[np.uint8]:
+        """Return the saliency of a shard, 0-255, reading it layer by layer."""
         saliency = np.empty(shard.shape, np.uint8)
+        for layer in self.job.plan.layers(shard):
+            seen = self.job.plan.read_box(layer)
+            raw = self._reader.read(seen)
 
-        def one(item: tuple[int, Window]) -> None:
-            number, window = item
-            values = self._normalised(raw[window.valid.relative_to(raw_box).slices], window)
-            probability = self._block_model(number, values).saliency(values[None])[0]
-            core = probability[window.core_in_window.slices]
-            saliency[window.core.relative_to(shard).slices] = np.rint(core * np.float32(255))
+            def one(item: tuple[int, Window], raw: NDArray[Any] = raw, seen: Box = seen) -> None:
+                number, window = item
+                values = self._normalised(raw[window.valid.relative_to(seen).slices], window)
+                probability = self._block_model(number, values).saliency(values[None])[0]
+                core = probability[window.core_in_window.slices]
+                saliency[window.core.relative_to(shard).slices] = np.rint(core * np.float32(255))
 
-        # each block is written by one lane, so the order in which lanes finish is no matter
-        for _ in self._lanes.map(one, self.job.plan.windows(shard)):
-            pass
+            # each block is written by one lane: the order in which lanes finish is no matter
+            for _ in self._lanes.map(one, self.job.plan.windows(layer)):
+                pass
         return saliency
 
     def _block_model(self, number: int, values: NDArray[np.float32]) -> SaliencyModel:

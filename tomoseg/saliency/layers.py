@@ -50,12 +50,12 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation:
     dim = x.dim() - 2
     padding = [0] + [dilation] * (dim - 1)
     half = max(1, min(depth // 2, SLAB_VOXELS // x[0, 0, 0].numel()))
-    slabs = []
+    slabs: list[Tensor] = []
     for start in range(0, depth, 2 * half):
         planes = min(half, (depth - start) // 2)
         halves = [_planes(x, start + k * planes, planes, dilation) for k in (0, 1)]
         batch = torch.cat(halves).contiguous(memory_format=CHANNELS_LAST[dim])
-        slabs.extend(function(batch, weight, bias, 1, padding, dilation).contiguous().split(1))
+        slabs.extend(function(batch, weight, bias, 1, padding, dilation).contiguous().chunk(2))
     return torch.cat(slabs, dim=2)
 
 

@@ -73,9 +73,10 @@ def configure_logging(*, quiet: bool, verbose: bool) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.captureWarnings(True)
     logging.getLogger("tomoseg").setLevel(level)
-    # zarr and distributed warn of what a user of tomoseg cannot act on
-    for name in ("py.warnings", "distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    # zarr and dask tell of what a user of tomoseg cannot act on; dask configures its own
+    # logging when it is loaded, here and in its workers, from the environment
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
 
 
 class ProgressReport:

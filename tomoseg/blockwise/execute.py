@@ -7,6 +7,7 @@ tasks, so that a million shards cost no more memory than a few.
 import contextlib
 import ipaddress
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -187,10 +188,19 @@ def _local_cluster(resources: Resources) -> Iterator[Any]:
             dashboard_address="127.0.0.1:0",
             memory_limit=resources.worker_memory(),
             silence_logs=40,
+            preload=__name__,
         ) as cluster,
         Client(cluster) as client,
     ):
         yield client
+
+
+def dask_setup(worker: Any) -> None:
+    """Let a worker pass over Ctrl-C, which a terminal sends to it too: the driver decides.
+
+    Dask calls this in every worker of the embedded cluster, which preloads this module.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

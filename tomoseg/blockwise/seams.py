@@ -46,28 +46,28 @@ class SeamSums:
         return (self.across / self.across_pairs) / (self.inside / self.inside_pairs)
 
 
-def with_low_neighbours(shard: Box) -> Box:
-    """Return the shard and, where there is one, the plane before it along each axis."""
-    return Box(tuple(max(0, a - 1) for a in shard.start), shard.stop)
+def with_low_neighbours(owned: Box) -> Box:
+    """Return a box and, where there is one, the plane before it along each axis."""
+    return Box(tuple(max(0, a - 1) for a in owned.start), owned.stop)
 
 
-def seam_sums(saliency: NDArray[np.uint8], box: Box, shard: Box) -> SeamSums:
-    """Sum the differences between each voxel of a shard and its lower neighbours.
+def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box) -> SeamSums:
+    """Sum the differences between each voxel of a box and its lower neighbours.
 
     Parameters
     ----------
     saliency
-        Voxels of `box`, which is ``with_low_neighbours(shard)``.
-    box, shard
+        Voxels of `box`, which is ``with_low_neighbours(owned)``.
+    box, owned
         What `saliency` holds, and which voxels of it this call owns.
     """
     total = SeamSums()
-    owned = shard.relative_to(box)
+    inner = owned.relative_to(box)
     for axis, first in enumerate(box.start):
         start = tuple(
-            0 if k == axis else a for k, a in enumerate(owned.start)
+            0 if k == axis else a for k, a in enumerate(inner.start)
         )  # the low neighbour belongs to the pair
-        values = saliency[Box(start, owned.stop).slices].astype(np.int16)
+        values = saliency[Box(start, inner.stop).slices].astype(np.int16)
         difference = np.abs(np.diff(values, axis=axis))
         others = tuple(k for k in range(values.ndim) if k != axis)
         sums = difference.sum(axis=others, dtype=np.int64)

@@ -232,9 +232,11 @@ class Worker:
 
     def seams(self, number: int) -> SeamSums:
         """Sum the seam measure over one finished shard."""
-        shard = self.job.plan.shards.cell(number)
-        box = with_low_neighbours(shard)
-        return seam_sums(self._stores["image"].read(box), box, shard)
+        total = SeamSums()
+        for layer in self.job.plan.layers(self.job.plan.shards.cell(number)):
+            box = with_low_neighbours(layer)
+            total += seam_sums(self._stores["image"].read(box), box, layer)
+        return total
 
 
 def binarise(saliency: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:

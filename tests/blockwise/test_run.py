@@ -113,6 +113,19 @@ def test_overwrite_replaces_a_finished_output_only_when_the_new_one_is_finished(
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
 
 
+def test_a_replacement_killed_between_its_renames_is_finished(tmp_path, volume, weights):
+    output = tmp_path / "out.zarr"
+    new = config(weights, contrast="light")
+    run(volume, output, new)
+    wanted = digests(output)
+    output.rename(tmp_path / ".out.zarr.replacing")
+    run(volume, tmp_path / "old.zarr", config(weights))
+    (tmp_path / "old.zarr").rename(tmp_path / ".out.zarr.0123abcd.partial")
+    assert run(volume, output, new).computed == 0
+    assert digests(output) == wanted
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
 def test_overwrite_starts_an_unfinished_output_of_another_request_anew(tmp_path, volume, weights):
     output = tmp_path / "out.zarr"
     stop = threading.Event()

@@ -9,7 +9,6 @@ import fcntl
 import os
 import shutil
 import socket
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tomoseg.blockwise.journal import SCRATCH
 from tomoseg.blockwise.plan import check_fingerprint
 from tomoseg.errors import OutputExistsError
 from tomoseg.io.omezarr import read_attributes
+from tomoseg.io.storage import publish
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ class Claim:
     def publish(self) -> None:
         """Put the finished output where the user wants it."""
         if self.path != self.final:
-            old = _sibling(self.final, f"old-{uuid.uuid4().hex[:8]}")
-            self.final.rename(old)
-            self.path.rename(self.final)
-            shutil.rmtree(old)
+            publish(self.path, self.final, overwrite=True)
 
 
 @contextlib.contextmanager
@@ -77,7 +74,7 @@ def claim(
     _finish_replacing(final)
     path = final
     if overwrite and _attributes(final).get("complete"):
-        path = _sibling(final, "replacing")
+        path = _successor(final)
     with contextlib.ExitStack() as stack:
         resumed = False
         if os.path.lexists(path):
@@ -90,7 +87,7 @@ def claim(
             create(path)
             stack.enter_context(_lock(path))
         for leftover in path.parent.glob(f".{path.name}.*.partial"):
-            shutil.rmtree(leftover)  # of a run that was killed while it created the output
+            shutil.rmtree(leftover)  # of a run that was killed while it created or replaced
         yield Claim(path, final, resumed)
 
 
@@ -116,18 +113,15 @@ def _own(path: Path) -> Path:
     return path
 
 
-def _sibling(path: Path, suffix: str) -> Path:
-    return path.with_name(f".{path.name}.{suffix}")
+def _successor(final: Path) -> Path:
+    return final.with_name(f".{final.name}.replacing")
 
 
 def _finish_replacing(final: Path) -> None:
-    """End a replacement that was killed between its two renames, or after them."""
-    successor = _sibling(final, "replacing")
+    """End a replacement that was killed between its two renames."""
+    successor = _successor(final)
     if not final.exists() and _attributes(successor).get("complete"):
         successor.rename(final)
-    if final.exists():
-        for old in final.parent.glob(f".{final.name}.old-*"):
-            shutil.rmtree(old)
 
 
 @contextlib.contextmanager

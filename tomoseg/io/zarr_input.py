@@ -4,6 +4,7 @@ Lets Zarr open one array, after its codecs were checked; metadata are read by `z
 """
 
 import logging
+import math
 import warnings
 from pathlib import Path
 from types import TracebackType
@@ -190,6 +191,15 @@ def _require_volume(where: Path, array: "zarr.Array[Any]") -> None:
         )
     if min(array.shape) < 1:
         raise InputError(f"{where} is empty: its shape is {array.shape}.", "Write it again.")
+    chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
+    if chunk_bytes > _LARGE_CHUNK_BYTES:
+        logger.warning(
+            "%s is stored in chunks of %s voxels: every read takes %.1f GB of memory. "
+            "Write it again in smaller chunks.",
+            where,
+            array.chunks,
+            chunk_bytes / 1e9,
+        )
 
 
 def _kept_mrc_header(node: Node, shape: tuple[int, ...]) -> MrcHeader | None:

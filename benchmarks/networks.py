@@ -21,6 +21,13 @@ def small_weights(folder: Path) -> Path:
     return weights_of(folder, base_channels=2, generator_channels=2)
 
 
+def split_arguments() -> tuple[list[str], list[str]]:
+    """Return this command's arguments before ``--``, and those after it."""
+    arguments = sys.argv[1:]
+    middle = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:middle], arguments[middle + 1 :]
+
+
 def tomoseg(*arguments: object) -> list[str]:
     """Return the command line as this interpreter's environment has it."""
     return [str(Path(sys.executable).parent / "tomoseg"), *map(str, arguments)]

@@ -1,9 +1,9 @@
 """Same bits at full size: lanes, workers and SIGKILL against one undisturbed run.
 
-    python benchmarks/same_bits.py TOMOGRAM.mrc --scope volume --kills 30
+    python benchmarks/same_bits.py TOMOGRAM.mrc --scope volume --kills 30 -- --voxel-size 10
 
-Runs the command line; at every kill the whole process group dies at a random instant,
-and the next run goes on. Prints the sha256 of both arrays for each way.
+Runs the command line (options after -- are its own); at every kill the whole process group
+dies at a random instant, and the next run goes on. Prints the sha256 of both arrays.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from networks import tomoseg
+from networks import split_arguments, tomoseg
 
 from tomoseg.blockwise.status import layout_of, read_status
 from tomoseg.geometry import whole
@@ -35,14 +35,14 @@ def main() -> None:
     parser.add_argument("tomogram")
     parser.add_argument("--scope", default="none")
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("rest", nargs="*", help="after --: options of tomoseg segment")
-    chosen = parser.parse_args()
+    own, rest = split_arguments()
+    chosen = parser.parse_args(own)
     chance = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
 
         def command(name: str, *more: str) -> list[str]:
             output = Path(folder) / f"{name}.zarr"
-            arguments = ["--scope", chosen.scope, "--shard", "64", "--quiet", *chosen.rest, *more]
+            arguments = ["--scope", chosen.scope, "--shard", "64", "--quiet", *rest, *more]
             return tomoseg("segment", chosen.tomogram, "--out", output, *arguments)
 
         def show(name: str) -> tuple[str, str]:

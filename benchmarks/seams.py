@@ -10,7 +10,7 @@ import json
 import tempfile
 
 from children import run_measured
-from networks import tomoseg
+from networks import split_arguments, tomoseg
 
 
 def main() -> None:
@@ -18,13 +18,13 @@ def main() -> None:
     parser.add_argument("tomogram")
     parser.add_argument("--scopes", nargs="+", default=["none", "volume"])
     parser.add_argument("--halos", nargs="+", type=int, default=[0, 16, 32])
-    parser.add_argument("rest", nargs="*", help="after --: options of tomoseg segment")
-    chosen = parser.parse_args()
+    own, rest = split_arguments()
+    chosen = parser.parse_args(own)
     print("| scope | halo | seam measure | salient | seconds |\n|---|---|---|---|---|", flush=True)
     for scope in chosen.scopes:
         for halo in chosen.halos:
             with tempfile.TemporaryDirectory() as folder:
-                arguments = ["--scope", scope, "--halo", halo, "--json", "--quiet", *chosen.rest]
+                arguments = ["--scope", scope, "--halo", halo, "--json", "--quiet", *rest]
                 output = f"{folder}/out.zarr"
                 found = run_measured(
                     tomoseg("segment", chosen.tomogram, "--out", output, *arguments)

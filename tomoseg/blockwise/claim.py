@@ -18,7 +18,7 @@ from tomoseg.blockwise.journal import SCRATCH
 from tomoseg.blockwise.plan import check_fingerprint
 from tomoseg.errors import OutputExistsError
 from tomoseg.io.omezarr import read_attributes
-from tomoseg.io.storage import publish
+from tomoseg.io.storage import publish, remove, storage_errors
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,13 @@ def claim(
             resumed = _same_request(path, fingerprint, overwrite)
             if not resumed:
                 stack.close()
-                shutil.rmtree(path)
+                with storage_errors("Removing", path):
+                    shutil.rmtree(path)
         if not resumed:
             create(path)
             stack.enter_context(_lock(path))
         for leftover in path.parent.glob(f".{path.name}.*.partial"):
-            shutil.rmtree(leftover)  # of a run that was killed while it created or replaced
+            remove(leftover)  # of a run that was killed while it created or replaced
         yield Claim(path, final, resumed)
 
 
@@ -128,17 +129,19 @@ def _finish_replacing(final: Path) -> None:
 def _lock(path: Path) -> Iterator[None]:
     """Hold the output's lock; the system gives it back when this process ends, however."""
     folder = path / SCRATCH
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise OutputExistsError(
-                f"{path}: another run works on it ({file.read().strip() or 'unknown'}).",
-                "Wait for its end, or choose another --out.",
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    with contextlib.ExitStack() as stack:
+        with storage_errors("Locking", path):
+            folder.mkdir(exist_ok=True)
+            file = stack.enter_context((folder / "lock").open("a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise OutputExistsError(
+                    f"{path}: another run works on it ({file.read().strip() or 'unknown'}).",
+                    "Wait for its end, or choose another --out.",
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
         yield

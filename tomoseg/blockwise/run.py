@@ -186,7 +186,7 @@ class _Run:
         for level in range(1, layout.levels):  # each is made of the one before
             tasks = itertools.product(layout.kinds(), range(len(layout.shards(level))))
             function = functools.partial(shard.pyramid_shard, layout, level)
-            count = 2 * len(layout.shards(level))
+            count = len(layout.kinds()) * len(layout.shards(level))
             for _ in self._map(f"pyramid level {level}", function, tasks, count):
                 pass
 

@@ -27,6 +27,7 @@ from tomoseg.errors import StorageError, TomosegError
 from tomoseg.geometry import Box, Window
 from tomoseg.io.omezarr import ArrayStore, Kind, Layout
 from tomoseg.io.pyramid import build_level_shard
+from tomoseg.io.storage import fsync
 from tomoseg.io.volume import Volume
 from tomoseg.saliency.lanes import lane_setup
 from tomoseg.saliency.predict import Predictor, SaliencyModel
@@ -202,6 +203,7 @@ class Worker:
             )
             temporary = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
             refined.to_file(temporary)
+            fsync(temporary)
             temporary.replace(path)
         return Refined.from_file(path, device=self.job.device).report
 

@@ -9,8 +9,6 @@ from tomoseg.blockwise.journal import JournalWriter, Record, State, journal_fold
 from tomoseg.errors import InputError, StorageError
 from tomoseg.io.omezarr import ArrayStore, Kind, Layout, read_attributes
 
-KINDS: tuple[Kind, ...] = ("image", "mask")
-
 
 @dataclass(frozen=True)
 class Status:
@@ -101,7 +99,7 @@ def read_status(
 def _damaged(
     layout: Layout, state: State, progress: Callable[[str, int, int], None]
 ) -> Iterator[int]:
-    stores = {kind: ArrayStore(layout, kind, 0) for kind in KINDS}
+    stores = {kind: ArrayStore(layout, kind, 0) for kind in layout.kinds()}
     for position, (number, record) in enumerate(state.done.items(), 1):
         if not _intact(stores, layout, number, record):
             yield number

@@ -1,0 +1,42 @@
+"""Robust intensities: the one scale on which tomograms of all sources are compared.
+
+Arrays in, numbers out; knows no files.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLIP = 10.0
+"""Normalised intensities are held to +-CLIP: a gold bead must not outshine a protein."""
+
+FILL = 1 / 3
+"""A single value that takes more than this share of a sample is padding, not ice."""
+
+_MAD_TO_SIGMA = 1.4826
+
+
+def robust_location_scale(sample: NDArray[np.floating]) -> tuple[float, float]:
+    """Return median and robust standard deviation of finite values.
+
+    The latter is 1.4826 times the median absolute deviation; where that is 0 the standard
+    deviation, and 1 in a constant sample.
+    """
+    values, counts = np.unique(sample, return_counts=True)
+    commonest = values[np.argmax(counts)]
+    if values.size > 1 and counts.max() > FILL * sample.size:
+        sample = sample[sample != commonest]
+    location = float(np.median(sample))
+    scale = _MAD_TO_SIGMA * float(np.median(np.abs(sample - location)))
+    return location, scale or float(sample.std()) or 1.0
+
+
+def normalise(values: NDArray[np.generic], location: float, scale: float) -> NDArray[np.float32]:
+    """Return ``(values - location) / scale`` as float32 within +-`CLIP`; 0 where not finite.
+
+    A negative `scale` turns the contrast over.
+    """
+    result = values.astype(np.float32)
+    result -= np.float32(location)
+    result *= np.float32(1 / scale)
+    np.nan_to_num(result, copy=False, nan=0.0, posinf=CLIP, neginf=-CLIP)
+    return np.clip(result, -CLIP, CLIP, out=result)

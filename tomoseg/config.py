@@ -19,6 +19,9 @@ STRIDE = 16
 Scope = Literal["none", "volume", "block"]
 Rule = Literal["majority", "prior"]
 Contrast = Literal["dark", "light"]
+ContrastRequest = Literal["dark", "light", "auto"]
+Resample = Literal["auto", "never"]
+OutputGrid = Literal["input", "model"]
 OmeVersion = Literal["0.5", "0.4"]
 
 
@@ -133,9 +136,14 @@ class SegmentConfig:
         Saliency from which a voxel belongs to the mask.
     contrast
         ``dark``: salient objects are darker than their surroundings (raw cryo-ET
-        density); ``light``: brighter.
+        density); ``light``: brighter; ``auto``: told from the intensities.
     voxel_size_angstrom
         Overrides the header's where given.
+    resample
+        ``auto``: the network works at the voxel size that it was trained at where the
+        input's is more than 15 % off. ``never``: at the input's.
+    output_grid
+        Where it was resampled, the result lies on the ``input``'s voxels or the ``model``'s.
     halo
         Voxels of real neighbours around a core, a multiple of `STRIDE`.
     shard
@@ -149,8 +157,10 @@ class SegmentConfig:
     weights: str = "random:0"
     refine: RefineConfig = field(default_factory=RefineConfig)
     threshold: float = 0.5
-    contrast: Contrast = "dark"
+    contrast: ContrastRequest = "dark"
     voxel_size_angstrom: float | None = None
+    resample: Resample = "auto"
+    output_grid: OutputGrid = "input"
     halo: int = 16
     shard: int = 256
     seed: int = 0
@@ -158,7 +168,14 @@ class SegmentConfig:
 
     def __post_init__(self) -> None:
         _require(0 < self.threshold < 1, "threshold", "between 0 and 1", self.threshold)
-        _require(self.contrast in get_args(Contrast), "contrast", get_args(Contrast), self.contrast)
+        choices: tuple[tuple[str, str, Any], ...] = (
+            ("contrast", self.contrast, ContrastRequest),
+            ("resample", self.resample, Resample),
+            ("output grid", self.output_grid, OutputGrid),
+            ("OME-Zarr version", self.ome_version, OmeVersion),
+        )
+        for what, value, kind in choices:
+            _require(value in get_args(kind), what, get_args(kind), value)
         _require(
             self.voxel_size_angstrom is None or self.voxel_size_angstrom > 0,
             "voxel size",
@@ -178,12 +195,6 @@ class SegmentConfig:
             self.shard,
         )
         _require(self.seed >= 0, "seed", "0 or more", self.seed)
-        _require(
-            self.ome_version in get_args(OmeVersion),
-            "OME-Zarr version",
-            get_args(OmeVersion),
-            self.ome_version,
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""

@@ -15,16 +15,20 @@ FILL = 1 / 3
 _MAD_TO_SIGMA = 1.4826
 
 
+def padding_value(sample: NDArray[np.floating]) -> float | None:
+    """Return the value that takes too large a share of finite values to be ice, or None."""
+    values, counts = np.unique(sample, return_counts=True)
+    if values.size > 1 and counts.max() > FILL * sample.size:
+        return float(values[np.argmax(counts)])
+    return None
+
+
 def robust_location_scale(sample: NDArray[np.floating]) -> tuple[float, float]:
     """Return median and robust standard deviation of finite values.
 
     The latter is 1.4826 times the median absolute deviation; where that is 0 the standard
     deviation, and 1 in a constant sample.
     """
-    values, counts = np.unique(sample, return_counts=True)
-    commonest = values[np.argmax(counts)]
-    if values.size > 1 and counts.max() > FILL * sample.size:
-        sample = sample[sample != commonest]
     location = float(np.median(sample))
     scale = _MAD_TO_SIGMA * float(np.median(np.abs(sample - location)))
     return location, scale or float(sample.std()) or 1.0

@@ -17,9 +17,11 @@ import click
 
 from tomoseg.config import (
     PRESETS,
-    Contrast,
+    ContrastRequest,
     OmeVersion,
+    OutputGrid,
     RefineConfig,
+    Resample,
     Rule,
     Scope,
     SegmentConfig,
@@ -82,12 +84,26 @@ REFINE_FLAGS = ("scope", "rule", "iterations", "classes", "supervoxel_edge", "co
 )
 @click.option(
     "--contrast",
-    type=click.Choice(get_args(Contrast)),
+    type=click.Choice(get_args(ContrastRequest)),
     default=DEFAULT.contrast,
     show_default=True,
-    help="Whether objects are darker or lighter than their surroundings.",
+    help="Whether objects are darker or lighter than their surroundings; auto looks.",
 )
 @click.option("--voxel-size", type=float, help="Angstrom; overrides the header.")
+@click.option(
+    "--resample",
+    type=click.Choice(get_args(Resample)),
+    default=DEFAULT.resample,
+    show_default=True,
+    help="Work at the weights' voxel size where the input's is more than 15 % off.",
+)
+@click.option(
+    "--output-grid",
+    type=click.Choice(get_args(OutputGrid)),
+    default=DEFAULT.output_grid,
+    show_default=True,
+    help="Where it was resampled: the mask on the input's voxels, or on the model's.",
+)
 @click.option(
     "--halo",
     type=int,
@@ -207,6 +223,8 @@ def _config(flags: dict[str, Any]) -> SegmentConfig:
         threshold=flags["threshold"],
         contrast=flags["contrast"],
         voxel_size_angstrom=flags["voxel_size"],
+        resample=flags["resample"],
+        output_grid=flags["output_grid"],
         halo=flags["halo"],
         shard=flags["shard"],
         seed=flags["seed"],

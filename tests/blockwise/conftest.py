@@ -1,6 +1,6 @@
 import pytest
 import torch
-from engine import config, digests, run, write_volume
+from engine import CASES, config, digests, run, write_volume
 
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
@@ -12,7 +12,11 @@ def weights(tmp_path_factory):
     """A network like the real one, of two channels, that computes a block in 0.1 s."""
     architecture = Architecture(base_channels=2, generator_channels=2)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save(path, random_network(architecture, seed=3), Card("tiny", architecture))
+    save(
+        path,
+        random_network(architecture, seed=3),
+        Card("tiny", architecture, voxel_size_angstrom=10.0),
+    )
     return path
 
 
@@ -24,10 +28,10 @@ def volume(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def expected(tmp_path_factory, volume, weights):
-    """The bits of every scope, from one undisturbed run in this process with one lane."""
+    """The bits of every case, from one undisturbed run in this process with one lane."""
     folder = tmp_path_factory.mktemp("expected")
     bits = {}
-    for scope in ("none", "volume", "block"):
-        run(volume, folder / f"{scope}.zarr", config(weights, scope), threads=1)
-        bits[scope] = digests(folder / f"{scope}.zarr")
+    for case in CASES:
+        run(volume, folder / f"{case}.zarr", config(weights, case), threads=1)
+        bits[case] = digests(folder / f"{case}.zarr")
     return bits

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import zarr
 
+from tomoseg.blockwise import place as place_module
 from tomoseg.blockwise import run as run_module
 from tomoseg.blockwise.execute import Resources, open_executor
 from tomoseg.blockwise.journal import JournalWriter
@@ -24,15 +25,19 @@ from tomoseg.simulate.phantom import phantom
 SHAPE = (20, 70, 66)
 SCOPES = ("none", "volume", "block")
 
+CASES = (*SCOPES, "resampled")
+"""The scopes, and scope ``none`` on a grid of 1.64 times as many voxels along each axis."""
+
 
 def write_volume(path: Path, shape=SHAPE) -> Path:
     zarr.create_array(path, data=phantom(shape, seed=0).density, chunks=(64,) * 3)
     return path
 
 
-def config(weights, scope="none", **changes) -> SegmentConfig:
+def config(weights, case="none", **changes) -> SegmentConfig:
+    scope, voxel_size = ("none", 16.4) if case == "resampled" else (case, 10.0)
     refine = RefineConfig(scope=scope, iterations=2, classes=4, sample_blocks=2)
-    values = {"refine": refine, "halo": 0, "shard": 64, "voxel_size_angstrom": 10.0}
+    values = {"refine": refine, "halo": 0, "shard": 64, "voxel_size_angstrom": voxel_size}
     return SegmentConfig(weights=str(weights), **(values | changes))
 
 
@@ -58,12 +63,12 @@ def read(output, kind="image", level=0) -> np.ndarray:
     return ArrayStore(layout, kind, level).read(whole(layout.level_shape(level)))
 
 
-def run_in_child(volume, output, weights, scope, death=None) -> None:
+def run_in_child(volume, output, weights, case, death=None) -> None:
     """Run in a process that is to die: at once where told to, or when its parent wills."""
     torch.set_num_threads(1)
     if death:
         _arrange(*death)
-    run(volume, output, config(weights, scope))
+    run(volume, output, config(weights, case))
 
 
 def _arrange(moment: str, count: int) -> None:
@@ -107,8 +112,21 @@ def _arrange(moment: str, count: int) -> None:
     def die_in_pyramid(layout, level, task):
         die_if_due()
 
-    def die_before_complete(*_):
+    update, remove = run_module.update_attributes, run_module.remove
+
+    def die_before_update(*arguments):
         die_if_due()
+        update(*arguments)
+
+    def die_before_removal(*arguments):
+        die_if_due()
+        remove(*arguments)
+
+    place = place_module.Placer.place
+
+    def die_before_placing(*arguments):
+        die_if_due()
+        return place(*arguments)
 
     if moment == "inside a write":
         ArrayStore.write_shard = torn_write
@@ -121,6 +139,10 @@ def _arrange(moment: str, count: int) -> None:
     elif moment == "in the pyramid":
         run_module.shard.pyramid_shard = die_in_pyramid
     elif moment == "before the end":
-        run_module.update_attributes = die_before_complete
+        run_module.update_attributes = die_before_update
+    elif moment == "on the way back":
+        place_module.Placer.place = die_before_placing
+    elif moment == "while the scratch goes":
+        run_module.remove = die_before_removal
     else:
         raise ValueError(moment)

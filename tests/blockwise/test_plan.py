@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from tomoseg.blockwise.plan import BASE_BYTES, Plan, check_fingerprint, fingerprint
+from tomoseg.blockwise.resample import Resampling
 from tomoseg.config import RefineConfig, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
 
@@ -53,6 +54,18 @@ def test_chunks_that_are_decoded_at_once_count():
     assert whole.shard_bytes() - small.shard_bytes() == 2 * 640**3
 
 
+def test_what_resampling_holds_counts():
+    halved = Resampling((128,) * 3, (64,) * 3, (2.0,) * 3, "linear")
+    small = Plan((64,) * 3, itemsize=7, shard=64, halo=0, lane_bytes=1009, resampling=halved)
+    assert small.shard_bytes() == 7 * 128**3 + 4 * 64**3 + 4 * 64**3
+    tile = 4 * 4 * 68**3  # four arrays of the source of 32^3 voxels
+    assert small.worker_bytes(lanes=3) == BASE_BYTES + small.shard_bytes() + 3 * tile
+    heavy = dataclasses.replace(small, lane_bytes=10**9)
+    assert heavy.worker_bytes(lanes=3) == BASE_BYTES + small.shard_bytes() + 3 * 10**9
+    chunked = dataclasses.replace(small, chunk=(7, 128, 128))
+    assert chunked.shard_bytes() - small.shard_bytes() == 10 * 7 * 7 * 128 * 128
+
+
 def test_memory_of_a_worker_does_not_grow_with_the_volume():
     assert plan(shape=(10_000,) * 3).worker_bytes(2) == plan(shape=(1_000,) * 3).worker_bytes(2)
 
@@ -75,6 +88,7 @@ def identity(**changes):
         "source": {"sample_sha256": "a", "shape": [1, 2, 3]},
         "weights_sha256": "w",
         "config": SegmentConfig(),
+        "grid": None,
         "device": "cpu",
         "versions": {"torch": "2"},
     }

@@ -5,7 +5,7 @@ import random
 import time
 
 import pytest
-from engine import SCOPES, config, digests, run, run_in_child
+from engine import CASES, config, digests, run, run_in_child
 
 from tomoseg.blockwise.execute import Serial
 from tomoseg.blockwise.status import read_status
@@ -14,7 +14,7 @@ SPAWN = multiprocessing.get_context("forkserver")
 SPAWN.set_forkserver_preload(["tomoseg.blockwise.run", "tomoseg.simulate.phantom"])
 
 KILLS = 10
-"""Random instants for each scope: thirty in all."""
+"""Random instants for each case: forty in all."""
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +39,17 @@ def clusters():
         cluster.close()
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-def test_lanes(tmp_path, volume, weights, expected, scope):
-    run(volume, tmp_path / "out.zarr", config(weights, scope), threads=3)
-    assert digests(tmp_path / "out.zarr") == expected[scope]
+@pytest.mark.parametrize("case", CASES)
+def test_lanes(tmp_path, volume, weights, expected, case):
+    run(volume, tmp_path / "out.zarr", config(weights, case), threads=3)
+    assert digests(tmp_path / "out.zarr") == expected[case]
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_dask_workers(tmp_path, volume, weights, expected, clusters, scope, workers):
-    run(volume, tmp_path / "out.zarr", config(weights, scope), scheduler=clusters(workers))
-    assert digests(tmp_path / "out.zarr") == expected[scope]
+def test_dask_workers(tmp_path, volume, weights, expected, clusters, case, workers):
+    run(volume, tmp_path / "out.zarr", config(weights, case), scheduler=clusters(workers))
+    assert digests(tmp_path / "out.zarr") == expected[case]
 
 
 def test_the_embedded_cluster(tmp_path, volume, weights, expected):
@@ -57,8 +57,8 @@ def test_the_embedded_cluster(tmp_path, volume, weights, expected):
     assert digests(tmp_path / "out.zarr") == expected["none"]
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-def test_order_of_tasks(tmp_path, volume, weights, expected, scope, monkeypatch):
+@pytest.mark.parametrize("case", CASES)
+def test_order_of_tasks(tmp_path, volume, weights, expected, case, monkeypatch):
     in_order = Serial.map
 
     def shuffled(self, function, tasks):
@@ -67,58 +67,67 @@ def test_order_of_tasks(tmp_path, volume, weights, expected, scope, monkeypatch)
         return in_order(self, function, tasks)
 
     monkeypatch.setattr(Serial, "map", shuffled)
-    run(volume, tmp_path / "out.zarr", config(weights, scope))
-    assert digests(tmp_path / "out.zarr") == expected[scope]
+    run(volume, tmp_path / "out.zarr", config(weights, case))
+    assert digests(tmp_path / "out.zarr") == expected[case]
 
 
 @pytest.mark.parametrize("version", ["0.5", "0.4"])
-def test_shard_size_and_version(tmp_path, volume, weights, expected, version):
-    run(volume, tmp_path / "out.zarr", config(weights, shard=128, ome_version=version))
-    assert digests(tmp_path / "out.zarr") == expected["none"]
+@pytest.mark.parametrize("case", ["none", "resampled"])
+def test_shard_size_and_version(tmp_path, volume, weights, expected, case, version):
+    run(volume, tmp_path / "out.zarr", config(weights, case, shard=128, ome_version=version))
+    assert digests(tmp_path / "out.zarr") == expected[case]
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-def test_killed_at_random_instants(tmp_path, volume, weights, expected, scope):
+@pytest.mark.parametrize("case", CASES)
+def test_killed_at_random_instants(tmp_path, volume, weights, expected, case):
     output = tmp_path / "out.zarr"
     started = time.monotonic()
-    run(volume, tmp_path / "whole.zarr", config(weights, scope))
+    run(volume, tmp_path / "whole.zarr", config(weights, case))
     whole = time.monotonic() - started
-    chance = random.Random(scope)
+    chance = random.Random(case)
     killed = 0
     for _ in range(KILLS):
-        child = SPAWN.Process(target=run_in_child, args=(volume, output, weights, scope))
+        child = SPAWN.Process(target=run_in_child, args=(volume, output, weights, case))
         child.start()
         child.join(chance.uniform(0, whole))
         killed += child.is_alive()
         child.kill()
         child.join()
     assert killed, "no run was killed: the test showed nothing"
-    run(volume, output, config(weights, scope))
-    assert digests(output) == expected[scope]
+    run(volume, output, config(weights, case))
+    assert digests(output) == expected[case]
     assert read_status(output, verify=True).complete
 
 
 @pytest.mark.parametrize(
-    ("moment", "count"),
+    ("case", "moment", "count"),
     [
-        ("after the unlink", 3),
-        ("inside a write", 1),
-        ("inside a write", 6),
-        ("between write and journal", 2),
-        ("inside a journal line", 4),
-        ("in the pyramid", 1),
-        ("before the end", 1),
+        ("none", "after the unlink", 3),
+        ("none", "inside a write", 1),
+        ("none", "inside a write", 6),
+        ("none", "between write and journal", 2),
+        ("none", "inside a journal line", 4),
+        ("none", "in the pyramid", 1),
+        ("none", "before the end", 1),
+        ("resampled", "inside a write", 2),
+        ("resampled", "inside a write", 7),
+        ("resampled", "between write and journal", 3),
+        ("resampled", "on the way back", 3),
+        ("resampled", "while the scratch goes", 1),
+        ("resampled", "before the end", 1),
+        ("resampled", "before the end", 2),
     ],
 )
-def test_killed_at_the_worst_moments(tmp_path, volume, weights, expected, moment, count):
+def test_killed_at_the_worst_moments(tmp_path, volume, weights, expected, case, moment, count):
     output = tmp_path / "out.zarr"
     child = SPAWN.Process(
-        target=run_in_child, args=(volume, output, weights, "none", (moment, count))
+        target=run_in_child, args=(volume, output, weights, case, (moment, count))
     )
     child.start()
     child.join()
     assert child.exitcode == -9
     assert not read_status(output).complete
-    run(volume, output, config(weights))
-    assert digests(output) == expected["none"]
+    run(volume, output, config(weights, case))
+    assert digests(output) == expected[case]
     assert read_status(output, verify=True).complete
+    assert not list((output / ".tomoseg").glob("*model*"))

@@ -2,13 +2,20 @@ import numpy as np
 import pytest
 import zarr
 
-from tomoseg.blockwise.statistics import CLIP, measure
+from tomoseg.blockwise.statistics import measure as measure_bricks
+from tomoseg.blockwise.statistics import sample_bricks
+from tomoseg.intensity import CLIP
 from tomoseg.io.volume import open_volume
 
 
 def stored(tmp_path, values):
     zarr.create_array(tmp_path / "in.zarr", data=values)
     return open_volume(tmp_path / "in.zarr")
+
+
+def measure(volume, seed):
+    with volume.reader() as reader:
+        return measure_bricks(sample_bricks(volume.shape, reader.read, seed), "volume")
 
 
 def test_two_robust_numbers_that_gold_does_not_move(tmp_path):

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from tomoseg_cli.segment import output_paths, parse_bytes
 
+from tomoseg.saliency.architecture import Architecture
+from tomoseg.saliency.initialise import random_network
+from tomoseg.saliency.weights import Card, save
 from tomoseg.simulate.phantom import phantom
 
 QUICK = ["--scope", "none", "--halo", "0", "--shard", "64"]
@@ -39,7 +42,9 @@ def test_help_is_quick_because_it_loads_nothing_heavy():
     assert found.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["segment", "status", "convert", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["segment", "status", "convert", "simulate", "pretrain", "doctor"]
+)
 def test_every_command_has_help(tomoseg, command):
     code, out, _ = tomoseg(command, "--help")
     assert code == 0
@@ -143,6 +148,10 @@ def test_an_unknown_key_of_the_file_is_named(tomoseg, tomogram, tmp_path):
         (["--scheduler", "tcp://10.1.2.3:8786"], "--insecure"),
         (["--scheduler-file", "nowhere.json"], "nowhere.json"),
         (["--scope", "everything"], "everything"),
+        (["--contrast", "grey"], "grey"),
+        (["--voxel-size", "-3"], "above 0"),
+        (["--output-grid", "mine"], "mine"),
+        (["--resample", "always"], "always"),
     ],
 )
 def test_what_cannot_be_met_is_refused_and_leaves_nothing(
@@ -166,6 +175,57 @@ def test_a_header_without_a_voxel_size_is_asked_about(tomoseg, tmp_path, voxel_s
         "segment", tomogram, "--out", tmp_path / "o.zarr", "--voxel-size", "13.5", *QUICK
     )
     assert code == 0, err
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Weights that say to be trained at 10 angstrom."""
+    architecture = Architecture(base_channels=2, generator_channels=2)
+    path = tmp_path / "tiny.safetensors"
+    card = Card("tiny", architecture, voxel_size_angstrom=10.0)
+    save(path, random_network(architecture, seed=0), card)
+    return path
+
+
+def test_a_mask_lies_over_its_tomogram_although_the_network_saw_other_voxels(
+    tomoseg, tomogram, weights, tmp_path, caplog
+):
+    arguments = ["segment", tomogram, "--weights", weights, *QUICK, "--contrast", "auto"]
+    code, _, err = tomoseg(*arguments, "--out", tmp_path / "mask.zarr")
+    assert code == 0, err
+    assert "13.5 x 13.5 x 13.5 A (MRC header; z, y, x) are resampled to 10 A" in caplog.text
+    assert "contrast: dark (automatic, skewness -" in caplog.text
+    tomoseg("convert", tmp_path / "mask.zarr", tmp_path / "mask.mrc")
+    with mrcfile.open(tomogram) as before, mrcfile.open(tmp_path / "mask.mrc") as after:
+        assert after.data.shape == before.data.shape
+        assert after.voxel_size == before.voxel_size
+        assert after.header.origin == before.header.origin
+    code, _, err = tomoseg(*arguments, "--out", tmp_path / "fine.zarr", "--output-grid", "model")
+    assert code == 0, err
+    tomoseg("convert", tmp_path / "fine.zarr", tmp_path / "fine.mrc")
+    with mrcfile.open(tmp_path / "fine.mrc") as fine:
+        assert fine.data.shape == (27, 95, 90)
+        assert fine.voxel_size.x == 10
+        assert fine.header.origin.x == 11 - 1.75  # the corners coincide, not the centres
+
+
+def test_a_dry_run_tells_the_grids_and_the_contrast(tomoseg, tomogram, weights, tmp_path):
+    arguments = ["--weights", weights, *QUICK, "--dry-run", "--json"]
+    _, out, _ = tomoseg("segment", tomogram, "--out", tmp_path / "m.zarr", *arguments)
+    plan = json.loads(out)
+    assert plan["resampled"] is True
+    assert plan["model_voxel_size_angstrom"] == 10
+    assert plan["network_shape_zyx"] == [27, 95, 90]
+    assert plan["output_shape_zyx"] == [20, 70, 66]
+    assert plan["contrast"] == "dark (as asked)"
+
+
+@pytest.mark.parametrize("voxel_size", ["0.9", "95"])
+def test_an_absurd_voxel_size_is_refused(tomoseg, tomogram, weights, tmp_path, voxel_size):
+    arguments = ["--weights", weights, "--voxel-size", voxel_size]
+    code, _, err = tomoseg("segment", tomogram, "--out", tmp_path / "m.zarr", *arguments)
+    assert code == 1
+    assert "probably wrong" in err
 
 
 def test_outputs_are_called_after_their_inputs():

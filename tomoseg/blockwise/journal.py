@@ -29,6 +29,11 @@ def journal_folder(output: Path) -> Path:
     return output / SCRATCH / "journal"
 
 
+def model_folder(output: Path) -> Path:
+    """Return where an output keeps saliency on the network's grid until it is placed."""
+    return output / SCRATCH / "model"
+
+
 @dataclass(frozen=True)
 class Record:
     """One line of a journal.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tomoseg.blockwise.resample import Resampling
 from tomoseg.config import BLOCK, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
 from tomoseg.geometry import Box, Index, Lattice, Window, whole, window_around
@@ -17,6 +18,12 @@ IN_FLIGHT = 2
 
 CHUNKS_AT_ONCE = 10
 """Chunks that Zarr decodes at once (its async.concurrency)."""
+
+FLOAT = 4
+
+COPIES = 4
+"""Arrays of a tile's source that are alive at once while it is resampled: before and after
+an axis, the tap that is added, and what was taken for it."""
 
 BASE_BYTES = 450 * 2**20
 """A worker before its first shard: interpreter, torch, Dask."""
@@ -29,15 +36,17 @@ class Plan:
     Parameters
     ----------
     shape
-        Shape of the volume (z, y, x) in voxels.
+        Shape of the network's grid (z, y, x) in voxels: the input's, or the resampled one.
     itemsize
-        Bytes of a voxel as it is read.
+        Bytes of a voxel of the input as it is read.
     shard, halo
         Edge of a shard and width of the halo in voxels.
     lane_bytes
         Peak bytes that the network takes for one window.
     chunk
         Voxels of the input that can only be read together; None for MRC.
+    resampling
+        From the input's grid; None where the network works on that.
     """
 
     shape: Index
@@ -46,6 +55,7 @@ class Plan:
     halo: int
     lane_bytes: int
     chunk: Index | None = None
+    resampling: Resampling | None = None
 
     @property
     def shards(self) -> Lattice:
@@ -85,19 +95,28 @@ class Plan:
     def shard_bytes(self) -> int:
         """Return the peak bytes that one shard in flight takes, besides its windows."""
         largest = self.shards.cell(0)
-        read = max(self.read_box(layer).size for layer in self.layers(largest)) * self.itemsize
+        read = max(self._layer_bytes(self.read_box(layer)) for layer in self.layers(largest))
         # saliency and mask, and both once more while the codec encodes them
         return read + self._decoding_bytes() + 4 * largest.size
+
+    def _layer_bytes(self, seen: Box) -> int:
+        """Return the bytes of a layer as it is read, and as it is resampled."""
+        if self.resampling is None:
+            return seen.size * self.itemsize
+        return self.resampling.source_box(seen).size * self.itemsize + seen.size * FLOAT
 
     def _decoding_bytes(self) -> int:
         """Return the bytes of the chunks that Zarr decodes at once."""
         if self.chunk is None:
             return 0
         wide = self.shard + 2 * self.halo
-        read = (BLOCK + 2 * self.halo, wide, wide)
+        shape = self.shape
+        read: Index = (BLOCK + 2 * self.halo, wide, wide)
+        if self.resampling:
+            shape, read = self.resampling.source, self.resampling.span(read)
         touched = [
             min(-(-n // c), -(-edge // c) + 1)
-            for n, c, edge in zip(self.shape, self.chunk, read, strict=True)
+            for n, c, edge in zip(shape, self.chunk, read, strict=True)
         ]
         at_once = min(CHUNKS_AT_ONCE, math.prod(touched))
         return at_once * math.prod(self.chunk) * self.itemsize
@@ -105,7 +124,16 @@ class Plan:
     def worker_bytes(self, lanes: int) -> int:
         """Return the peak bytes of a worker that computes `lanes` windows at once."""
         in_flight = min(IN_FLIGHT, len(self.shards))
-        return BASE_BYTES + in_flight * self.shard_bytes() + lanes * self.lane_bytes
+        lane = max(self.lane_bytes, self._tile_bytes())
+        return BASE_BYTES + in_flight * self.shard_bytes() + lanes * lane
+
+    def _tile_bytes(self) -> int:
+        """Return the peak bytes of a lane that resamples a tile."""
+        if self.resampling is None:
+            return 0
+        tile = (self.resampling.tile_edge,) * len(self.shape)
+        largest = max(math.prod(self.resampling.span(tile)), math.prod(tile))
+        return FLOAT * COPIES * largest
 
     def check_memory(self, *, lanes: int, available: int) -> None:
         """Refuse a worker that is too small for its task.
@@ -132,6 +160,7 @@ def fingerprint(
     source: dict[str, Any],
     weights_sha256: str,
     config: SegmentConfig,
+    grid: dict[str, Any] | None,
     device: str,
     versions: dict[str, str],
 ) -> dict[str, Any]:
@@ -142,6 +171,7 @@ def fingerprint(
         "input": source,
         "weights": weights_sha256,
         "config": settings,
+        "grid": grid,
         "device": device,
         "versions": versions,
     }

@@ -5,6 +5,7 @@ Describes, measures and plans; knows nothing of journals and executors.
 
 import dataclasses
 import datetime
+import logging
 import math
 import platform
 from dataclasses import dataclass, field
@@ -16,9 +17,14 @@ import numpy as np
 
 import tomoseg
 from tomoseg.blockwise.execute import Resources
+from tomoseg.blockwise.grid import LARGEST_FACTOR, Grid, is_absurd, is_off
+from tomoseg.blockwise.journal import SCRATCH, model_folder
+from tomoseg.blockwise.place import Placement
 from tomoseg.blockwise.plan import Plan, fingerprint
+from tomoseg.blockwise.resample import Resampling
 from tomoseg.blockwise.shard import Job
-from tomoseg.blockwise.statistics import Statistics, measure
+from tomoseg.blockwise.source import Source, describe_source
+from tomoseg.blockwise.statistics import Statistics
 from tomoseg.config import BLOCK, SegmentConfig
 from tomoseg.errors import InputError
 from tomoseg.io.omezarr import Layout
@@ -26,6 +32,8 @@ from tomoseg.io.volume import Triple, Volume
 from tomoseg.saliency.lanes import resolve_device
 from tomoseg.saliency.memory import forward_bytes, refine_bytes
 from tomoseg.saliency.weights import Card, load
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,87 +66,181 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request with everything decided that decides the result; pure values."""
+    """A request with everything decided that decides the result; pure values.
+
+    Parameters
+    ----------
+    request
+        What was asked for.
+    config
+        The request's, with what it left to the data decided.
+    card
+        Of the weights.
+    source
+        The input as the network sees it.
+    plan
+        Of the work on the network's grid.
+    input_grid, network_grid
+        The input's voxels, and those that the network works on; equal where nothing is
+        resampled.
+    voxel_size_source
+        Where the input's voxel size comes from.
+    device, lanes
+        Where the network runs, and windows at once in a worker.
+    fingerprint
+        What must be equal for a resumed run to give the same bits.
+    """
 
     request: Request
+    config: SegmentConfig
     card: Card
-    statistics: Statistics
+    source: Source
     plan: Plan
-    voxel_size_angstrom: Triple
+    input_grid: Grid
+    network_grid: Grid
     voxel_size_source: str
     device: str
     lanes: int
     fingerprint: dict[str, Any]
 
+    @property
+    def statistics(self) -> Statistics:
+        """What normalises a window."""
+        return self.source.statistics
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether the result is brought back from the network's grid to the input's."""
+        return self.source.resampling is not None and self.config.output_grid == "input"
+
+    @property
+    def output_grid(self) -> Grid:
+        """The voxels of the output."""
+        return self.input_grid if self.goes_back else self.network_grid
+
     def layout(self, path: Path) -> Layout:
         """Return the layout of the output, written at `path`."""
+        return self._layout(path, self.output_grid, label=True)
+
+    def network_layout(self, path: Path) -> Layout:
+        """Return the layout of what the network says, for an output written at `path`.
+
+        Where it goes back to the input's grid, that is an image of its own in the
+        output's scratch folder; elsewhere it is the output.
+        """
+        if not self.goes_back:
+            return self.layout(path)
+        return self._layout(model_folder(path), self.network_grid, label=False)
+
+    def _layout(self, path: Path, grid: Grid, *, label: bool) -> Layout:
         return Layout(
             path=str(path),
-            shape=self.plan.shape,
-            voxel_size_angstrom=self.voxel_size_angstrom,
-            origin_angstrom=self.request.volume.origin_angstrom,
+            shape=grid.shape,
+            voxel_size_angstrom=grid.voxel_size_angstrom,
+            origin_angstrom=grid.origin_angstrom,
+            label=label,
             shard=self.plan.shard,
-            version=self.request.config.ome_version,
+            version=self.config.ome_version,
         )
 
     def job(self, path: Path, run: int) -> Job:
-        """Return what the workers are told."""
+        """Return what the workers are told that run the network."""
         return Job(
-            volume=self.request.volume,
-            layout=self.layout(path),
-            config=self.request.config,
+            source=self.source,
+            layout=self.network_layout(path),
+            refined=path / SCRATCH / "refined.safetensors",
+            config=self.config,
             plan=self.plan,
-            statistics=self.statistics,
             run=run,
             lanes=self.lanes,
             device=self.device,
         )
 
+    def placement(self, path: Path, run: int) -> Placement:
+        """Return what the workers are told that bring the saliency back."""
+        return Placement(
+            model=self.network_layout(path),
+            layout=self.layout(path),
+            back=Resampling.between(self.network_grid, self.input_grid, "linear"),
+            threshold=self.config.threshold,
+            run=run,
+            lanes=self.lanes,
+        )
+
     def attributes(self) -> dict[str, Any]:
         """Return the provenance that the output carries from its first moment."""
         request, volume, card = self.request, self.request.volume, self.card
-        layout = dataclasses.asdict(self.layout(request.output))
-        del layout["path"]  # an output can be moved
+        on_input = self.output_grid == self.input_grid
         return {
             "version": tomoseg.__version__,
             "complete": False,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": request.command,
-            "config": request.config.to_dict(),
+            "config": self.config.to_dict(),
             "input": {"path": volume.path, "format": volume.format, "dtype": volume.dtype},
             "voxel_size_source": self.voxel_size_source,
             "weights": {"name": card.name, "sha256": card.sha256, "trained": card.trained},
             "statistics": dataclasses.asdict(self.statistics),
+            "contrast": dataclasses.asdict(self.source.contrast),
+            "resampling": self._resampling(),
             "platform": f"{platform.platform()}, Python {platform.python_version()}",
             "fingerprint": self.fingerprint,
-            "layout": layout,
-            "mrc": volume.mrc.to_dict() if volume.mrc else None,
+            "layout": layout_values(self.layout(request.output)),
+            "mrc": volume.mrc.to_dict() if volume.mrc and on_input else None,
+        }
+
+    def _resampling(self) -> dict[str, Any] | None:
+        """Return how the network's grid came about; plain JSON values."""
+        if self.source.resampling is None:
+            return None
+        return {
+            "input": dataclasses.asdict(self.input_grid),
+            "network": dataclasses.asdict(self.network_grid),
+            "kernel": self.source.resampling.kernel,
+            "input_statistics": dataclasses.asdict(self.source.raw),
         }
 
     def describe(self) -> dict[str, Any]:
         """Return the plan in numbers, for a dry run; plain JSON values."""
         volume, plan = self.request.volume, self.plan
+        output = self.output_grid
         return {
             "input": volume.path,
             "output": str(self.request.output),
             "shape_zyx": list(volume.shape),
             "dtype": volume.dtype,
-            "voxel_size_angstrom_zyx": list(self.voxel_size_angstrom),
+            "voxel_size_angstrom_zyx": list(self.input_grid.voxel_size_angstrom),
             "voxel_size_source": self.voxel_size_source,
+            "model_voxel_size_angstrom": self.card.voxel_size_angstrom,
+            "resampled": self.source.resampling is not None,
+            "network_shape_zyx": list(self.network_grid.shape),
+            "network_voxel_size_angstrom_zyx": list(self.network_grid.voxel_size_angstrom),
+            "output_shape_zyx": list(output.shape),
+            "output_voxel_size_angstrom_zyx": list(output.voxel_size_angstrom),
+            "contrast": str(self.source.contrast),
             "location": self.statistics.location,
             "scale": self.statistics.scale,
             "weights": self.card.name,
             "trained": self.card.trained,
-            "scope": self.request.config.refine.scope,
+            "scope": self.config.refine.scope,
             "blocks": len(plan.blocks),
-            "shards": len(plan.shards),
+            "shards": len(self.layout(self.request.output).shards(0)),
+            "network_shards": len(plan.shards),
             "window_zyx": list(plan.window_shape),
             "device": self.device,
             "workers": self.request.resources.workers,
             "lanes_per_worker": self.lanes,
             "worker_bytes": plan.worker_bytes(self.lanes),
-            "output_bytes_at_most": 2 * math.prod(volume.shape) * 8 // 7,
+            "output_bytes_at_most": 2 * math.prod(output.shape) * 8 // 7,
+            "scratch_bytes_at_most": math.prod(plan.shape) if self.goes_back else 0,
         }
+
+
+def layout_values(layout: Layout) -> dict[str, Any]:
+    """Return a layout as plain JSON values, without the path: an output can be moved."""
+    values = dataclasses.asdict(layout)
+    del values["path"]
+    return values
 
 
 def prepare(request: Request) -> Prepared:
@@ -149,11 +251,90 @@ def prepare(request: Request) -> Prepared:
     InputError, RequestError
         Where the request cannot be met.
     """
-    volume, config, resources = request.volume, request.config, request.resources
-    voxel_size, source = resolve_voxel_size(volume, config.voxel_size_angstrom)
+    volume, resources = request.volume, request.resources
+    voxel_size, said_by = resolve_voxel_size(volume, request.config.voxel_size_angstrom)
     device = resolve_device(resources.device)
-    _, card = load(config.weights)
-    statistics = measure(volume, config.seed)
+    _, card = load(request.config.weights)
+    input_grid = Grid(volume.shape, voxel_size, volume.origin_angstrom)
+    network_grid = choose_grid(request, input_grid, card, said_by)
+    source = _source(request, input_grid, network_grid)
+    config = dataclasses.replace(request.config, contrast=source.contrast.contrast)
+    plan = _plan(source, config, card)
+    lanes = resources.lanes(device)
+    plan.check_memory(lanes=lanes, available=resources.worker_memory())
+    identity = fingerprint(
+        source=_identity(source, input_grid),
+        weights_sha256=card.sha256,
+        config=config,
+        grid=dataclasses.asdict(network_grid) if source.resampling else None,
+        device=device.partition(":")[0],
+        versions=library_versions(),
+    )
+    return Prepared(
+        request=request,
+        config=config,
+        card=card,
+        source=source,
+        plan=plan,
+        input_grid=input_grid,
+        network_grid=network_grid,
+        voxel_size_source=said_by,
+        device=device,
+        lanes=lanes,
+        fingerprint=identity,
+    )
+
+
+def choose_grid(request: Request, grid: Grid, card: Card, said_by: str) -> Grid:
+    """Return the grid that the network works on: the input's, or one of its voxel size.
+
+    Raises
+    ------
+    InputError
+        Where the voxel sizes are so far apart that one of them is a mistake.
+    """
+    wanted = card.voxel_size_angstrom
+    if wanted is None or not is_off(grid.factors(wanted)):
+        return grid
+    sizes = " x ".join(f"{size:.4g}" for size in grid.voxel_size_angstrom)
+    found = f"{request.volume.path}: voxels of {sizes} A ({said_by}; z, y, x)"
+    if request.config.resample == "never":
+        logger.warning(
+            "%s, and %s was trained at %.4g A; not resampled, as asked.", found, card.name, wanted
+        )
+        return grid
+    if is_absurd(grid.factors(wanted)):
+        raise InputError(
+            f"{found}; expected at most {LARGEST_FACTOR:.0f} times more or less than the "
+            f"{wanted:.4g} A at which {card.name} was trained.",
+            "The voxel size is probably wrong: give the right one with --voxel-size, or "
+            "--resample never.",
+        )
+    network = grid.resized(wanted)
+    shape = " x ".join(map(str, network.shape))
+    logger.info("%s are resampled to %.4g A: %s voxels.", found, wanted, shape)
+    return network
+
+
+def _source(request: Request, input_grid: Grid, network_grid: Grid) -> Source:
+    """Measure the input, and say which contrast it has."""
+    volume, config = request.volume, request.config
+    resampling = None
+    if network_grid != input_grid:
+        resampling = Resampling.between(input_grid, network_grid, "lanczos")
+    source = describe_source(volume, resampling, config.contrast, config.seed)
+    if source.contrast.automatic:
+        logger.info("%s: contrast: %s.", volume.path, source.contrast)
+    if source.contrast.weak:
+        logger.warning(
+            "%s: its intensities do not show its contrast; dark is the field's custom. "
+            "Give --contrast if you know better.",
+            volume.path,
+        )
+    return source
+
+
+def _plan(source: Source, config: SegmentConfig, card: Card) -> Plan:
     window = (BLOCK + 2 * config.halo,) * 3
     memory = [forward_bytes(card.architecture, window)]
     if config.refine.scope != "none":
@@ -162,27 +343,28 @@ def prepare(request: Request) -> Prepared:
         refined = window if one else (BLOCK,) * 3
         windows = 1 if one else config.refine.sample_blocks
         memory.append(refine_bytes(card.architecture, refined, classes=classes, windows=windows))
-    itemsize = np.dtype(volume.dtype).itemsize
-    plan = Plan(volume.shape, itemsize, config.shard, config.halo, max(memory), volume.chunk)
-    lanes = resources.lanes(device)
-    plan.check_memory(lanes=lanes, available=resources.worker_memory())
-    source_identity = {
+    return Plan(
+        shape=source.shape,
+        itemsize=np.dtype(source.volume.dtype).itemsize,
+        shard=config.shard,
+        halo=config.halo,
+        lane_bytes=max(memory),
+        chunk=source.volume.chunk,
+        resampling=source.resampling,
+    )
+
+
+def _identity(source: Source, grid: Grid) -> dict[str, Any]:
+    volume = source.volume
+    return {
         "shape": list(volume.shape),
         "dtype": volume.dtype,
         "array": volume.array,
-        "voxel_size_angstrom": list(voxel_size),
-        "origin_angstrom": list(volume.origin_angstrom),
-        "sample_sha256": statistics.sample_sha256,
+        "voxel_size_angstrom": list(grid.voxel_size_angstrom),
+        "origin_angstrom": list(grid.origin_angstrom),
+        "sample_sha256": source.raw.sample_sha256,
         **volume.stamp(),
     }
-    identity = fingerprint(
-        source=source_identity,
-        weights_sha256=card.sha256,
-        config=config,
-        device=device.partition(":")[0],
-        versions=library_versions(),
-    )
-    return Prepared(request, card, statistics, plan, voxel_size, source, device, lanes, identity)
 
 
 def resolve_voxel_size(volume: Volume, wanted: float | None) -> tuple[Triple, str]:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tomoseg.blockwise import journal, shard
+from tomoseg.blockwise import journal, place, shard, workers
 from tomoseg.blockwise.claim import claim
 from tomoseg.blockwise.execute import Executor
-from tomoseg.blockwise.prepare import Prepared
+from tomoseg.blockwise.prepare import Prepared, layout_values
 from tomoseg.blockwise.seams import SeamSums
-from tomoseg.blockwise.shard import Job, ShardResult
+from tomoseg.blockwise.write import ShardResult
 from tomoseg.errors import Stopped, TomosegError
-from tomoseg.io.omezarr import create, read_attributes, update_attributes
+from tomoseg.io.omezarr import Layout, create, read_attributes, update_attributes
+from tomoseg.io.storage import remove, storage_errors, temporary_sibling
 
 logger = logging.getLogger(__name__)
 
@@ -83,44 +84,47 @@ def segment(prepared: Prepared, executor: Executor, progress: Progress) -> Summa
         overwrite=request.overwrite,
     ) as claimed:
         attributes = read_attributes(claimed.path) or {}
-        state = journal.read_state(journal.journal_folder(claimed.path))
-        job = prepared.job(claimed.path, state.last_run + 1)
-        if attributes.get("complete") and len(state.done) == len(prepared.plan.shards):
+        done = journal.read_state(journal.journal_folder(claimed.path)).done
+        if attributes.get("complete") and len(done) == _count(prepared, claimed.path):
             logger.info("%s is complete already", request.output)
             return Summary(**attributes["summary"] | {"computed": 0})
-        summary = _Run(prepared, job, executor, progress).complete()
+        summary = _Run(prepared, claimed.path, executor, progress).complete()
         update_attributes(claimed.path, {"complete": True, "summary": dataclasses.asdict(summary)})
         claimed.publish()
     return summary
+
+
+def _count(prepared: Prepared, path: Path) -> int:
+    return len(prepared.layout(path).shards(0))
 
 
 class _Run:
     """The steps of one run on a claimed output, in order."""
 
     def __init__(
-        self,
-        prepared: Prepared,
-        job: Job,
-        executor: Executor,
-        progress: Progress,
+        self, prepared: Prepared, path: Path, executor: Executor, progress: Progress
     ) -> None:
         self._prepared = prepared
-        self._job = job
+        self._path = path
         self._executor = executor
         self._progress = progress
-        self._journal = journal.journal_folder(Path(job.layout.path))
+        self._layout = prepared.layout(path)
+        self._job = prepared.job(path, run=0)
 
     def complete(self) -> Summary:
         try:
             refinement = self._refine()
-            computed = self._segment()
-            seam = self._seam()
+            if self._prepared.goes_back:
+                computed, seam = self._segment_and_place()
+            else:
+                computed, seam = self._segment(range(len(self._job.plan.shards))), self._seam()
             self._pyramid()
         finally:
-            shard.release()
+            workers.release()
+        self._remove_scratch()
         return Summary(
             output=str(self._prepared.request.output),
-            shards=len(self._job.plan.shards),
+            shards=_count(self._prepared, self._path),
             computed=computed,
             seam=seam,
             trained=self._prepared.card.trained,
@@ -129,9 +133,12 @@ class _Run:
         )
 
     def _salient_fraction(self) -> float:
-        done = journal.read_state(self._journal).done.values()
+        done = self._done(self._layout).values()
         salient = sum(record.details["arrays"]["mask"]["nonzero"] for record in done)
-        return round(float(salient / math.prod(self._job.plan.shape)), 6)
+        return round(float(salient / math.prod(self._layout.shape)), 6)
+
+    def _done(self, layout: Layout) -> dict[int, journal.Record]:
+        return journal.read_state(journal.journal_folder(Path(layout.path))).done
 
     def _map(
         self, stage: str, function: Callable[[Task], Result], tasks: Iterable[Task], total: int
@@ -156,17 +163,50 @@ class _Run:
         (report,) = self._map("refine", function, [0], 1)
         return report
 
-    def _segment(self) -> int:
-        total = len(self._job.plan.shards)
-        computed = 0
+    def _segment(self, wanted: Iterable[int]) -> int:
+        """Run the network over shards of its grid; return how many had to be computed."""
+
+        def function(run: int) -> Callable[[int], ShardResult]:
+            job = dataclasses.replace(self._job, run=run)
+            return functools.partial(shard.segment_shard, job)
+
+        return self._finish("segment", self._job.layout, wanted, function)
+
+    def _segment_and_place(self) -> tuple[int, float | None]:
+        """Run the network on its own grid, and bring what it says back to the input's.
+
+        Two maps over two lattices, each with its journal: were shards of the output to
+        run the network themselves, every block on their faces would be computed again.
+        """
+        placement = self._prepared.placement(self._path, run=0)
+        every = range(len(self._layout.shards(0)))
+        missing = set(every) - self._done(self._layout).keys()
+        if missing:
+            self._make_scratch()
+            self._segment(sorted({n for number in missing for n in placement.needs(number)}))
+        seam = self._stored_seam()
+
+        def function(run: int) -> Callable[[int], ShardResult]:
+            return functools.partial(place.place_shard, dataclasses.replace(placement, run=run))
+
+        return self._finish("place", self._layout, every, function), seam
+
+    def _finish(
+        self,
+        stage: str,
+        layout: Layout,
+        wanted: Iterable[int],
+        function: Callable[[int], Callable[[int], ShardResult]],
+    ) -> int:
+        """Run a task, made for the number of a run, over the shards that are not done."""
+        wanted, computed = list(wanted), 0
         for _ in range(PASSES):
-            state = journal.read_state(self._journal)
-            open_shards = [k for k in range(total) if k not in state.done]
-            if not open_shards:
+            state = journal.read_state(journal.journal_folder(Path(layout.path)))
+            missing = [number for number in wanted if number not in state.done]
+            if not missing:
                 return computed
-            job = dataclasses.replace(self._job, run=state.last_run + 1)
-            function = functools.partial(shard.segment_shard, job)
-            results = list(self._map("segment", function, open_shards, len(open_shards)))
+            task = function(state.last_run + 1)
+            results = list(self._map(stage, task, missing, len(missing)))
             computed += len(results)
             _raise_failed(results, self._prepared.request.output)
         raise TomosegError(
@@ -175,6 +215,34 @@ class _Run:
             "Look at the workers' logs.",
         )
 
+    def _make_scratch(self) -> None:
+        layout = self._job.layout
+        if not Path(layout.path).exists():
+            create(layout, {"layout": layout_values(layout)}, folder=journal.SCRATCH)
+
+    def _remove_scratch(self) -> None:
+        """Remove what lay on the network's grid, and leftovers of killed runs.
+
+        Its name goes first, so that its journal never outlives what it records.
+        """
+        if not self._prepared.goes_back:
+            return
+        scratch = Path(self._job.layout.path)
+        with storage_errors("Removing", scratch):
+            if scratch.exists():
+                scratch.rename(temporary_sibling(scratch))
+            for leftover in scratch.parent.glob(f".{scratch.name}.*.partial"):
+                remove(leftover)
+
+    def _stored_seam(self) -> float | None:
+        """Return the seam measure; it is kept, for what it is measured on goes away."""
+        attributes = read_attributes(self._path) or {}
+        if "seam" not in attributes:
+            attributes = {"seam": self._seam()}
+            update_attributes(self._path, attributes)
+        seam: float | None = attributes["seam"]
+        return seam
+
     def _seam(self) -> float | None:
         function = functools.partial(shard.shard_seams, self._job)
         count = len(self._job.plan.shards)
@@ -182,7 +250,7 @@ class _Run:
         return None if sums.measure is None else round(sums.measure, 4)
 
     def _pyramid(self) -> None:
-        layout = self._job.layout
+        layout = self._layout
         for level in range(1, layout.levels):  # each is made of the one before
             tasks = itertools.product(layout.kinds(), range(len(layout.shards(level))))
             function = functools.partial(shard.pyramid_shard, layout, level)

@@ -6,10 +6,7 @@ lanes. Knows nothing of who calls it or of other shards.
 
 import dataclasses
 import functools
-import hashlib
 import os
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomoseg.blockwise.journal import SCRATCH, JournalWriter, journal_folder
 from tomoseg.blockwise.plan import Plan
 from tomoseg.blockwise.seams import SeamSums, seam_sums, with_low_neighbours
-from tomoseg.blockwise.statistics import Statistics
+from tomoseg.blockwise.source import Source
+from tomoseg.blockwise.workers import worker
+from tomoseg.blockwise.write import Saliency, ShardResult, ShardWriter
 from tomoseg.config import SegmentConfig
-from tomoseg.errors import StorageError, TomosegError
 from tomoseg.geometry import Box, Window
-from tomoseg.io.omezarr import ArrayStore, Kind, Layout
+from tomoseg.io.omezarr import Kind, Layout
 from tomoseg.io.pyramid import build_level_shard
 from tomoseg.io.storage import fsync
-from tomoseg.io.volume import Volume
 from tomoseg.saliency.lanes import lane_setup
 from tomoseg.saliency.predict import Predictor, SaliencyModel
 from tomoseg.saliency.refine import refine
@@ -42,52 +38,34 @@ class Job:
 
     Parameters
     ----------
-    volume
-        The input.
+    source
+        The input as the network sees it.
     layout
-        The output, where it is written now.
-    config, plan, statistics
+        The image on the network's grid, where it is written now.
+    refined
+        File of the weights that scope ``volume`` refines.
+    config, plan
         What decides the result.
     run
-        Number of this run in the journal.
+        Number of this run in the journal of the layout.
     lanes
         Windows computed at once in one worker; each lane is one thread.
     device
         Torch device of the network.
     """
 
-    volume: Volume
+    source: Source
     layout: Layout
+    refined: Path
     config: SegmentConfig
     plan: Plan
-    statistics: Statistics
     run: int
     lanes: int
     device: str
 
-    @property
-    def refined(self) -> Path:
-        """File of the weights that scope ``volume`` refines."""
-        return Path(self.layout.path) / SCRATCH / "refined.safetensors"
-
-
-@dataclass(frozen=True)
-class ShardResult:
-    """What became of one shard.
-
-    Parameters
-    ----------
-    shard
-        Its number.
-    error
-        Empty where it is done.
-    seconds
-        Wall time of reading and computing, and of writing.
-    """
-
-    shard: int
-    error: str
-    seconds: dict[str, float]
+    def open(self) -> "Worker":
+        """Return a worker for it."""
+        return Worker(self)
 
 
 class Worker:
@@ -96,14 +74,15 @@ class Worker:
     def __init__(self, job: Job) -> None:
         lane_setup()
         self.job = job
-        self._reader = job.volume.reader()
+        self._reader = job.source.reader()
         self._network, _ = load(job.config.weights)
-        self._stores: dict[Kind, ArrayStore] = {
-            "image": ArrayStore(job.layout, "image", 0),
-            "mask": ArrayStore(job.layout, "mask", 0),
-        }
-        self._journal = JournalWriter(journal_folder(Path(job.layout.path)), job.run)
         self._lanes = ThreadPoolExecutor(job.lanes, "lane", initializer=lane_setup)
+
+    @functools.cached_property
+    def _writer(self) -> ShardWriter:
+        """The image: refinement comes before it is there, and without it."""
+        job = self.job
+        return ShardWriter(job.layout, threshold=job.config.threshold, run=job.run)
 
     @functools.cached_property
     def _model(self) -> SaliencyModel:
@@ -115,48 +94,20 @@ class Worker:
     def close(self) -> None:
         """Close what is open."""
         self._lanes.shutdown()
-        self._journal.close()
+        if "_writer" in vars(self):
+            self._writer.close()
         self._reader.close()
 
     def segment(self, number: int) -> ShardResult:
         """Read, compute, write and record one shard; a failure is recorded and returned."""
-        self._journal.append(number, "begin")
-        try:
-            seconds = self._segment(number)
-        except StorageError:
-            raise  # no shard can be written or recorded: the run ends here
-        except (TomosegError, OSError, RuntimeError, ValueError, MemoryError) as error:
-            message = f"{type(error).__name__}: {error}"
-            self._journal.append(number, "failed", error=message)
-            return ShardResult(number, message, {})
-        return ShardResult(number, "", seconds)
+        return self._writer.write(number, self._compute)
 
-    def _segment(self, number: int) -> dict[str, float]:
-        started = time.perf_counter()
-        box = self.job.plan.shards.cell(number)
-        saliency = self._compute(box)
-        mask = binarise(saliency, self.job.config.threshold)
-        computed = time.perf_counter()
-        outcome: dict[str, Any] = {}
-        arrays: dict[Kind, NDArray[np.uint8]] = {"image": saliency, "mask": mask}
-        for kind, data in arrays.items():
-            self._stores[kind].write_shard(box, data)
-            nonzero = int(np.count_nonzero(data))
-            digest = hashlib.sha256(data.data).hexdigest()
-            outcome[kind] = {"sha256": digest, "empty": not nonzero, "nonzero": nonzero}
-        seconds = {
-            "compute": round(computed - started, 3),
-            "write": round(time.perf_counter() - computed, 3),
-        }
-        self._journal.append(number, "done", arrays=outcome, seconds=seconds)
-        return seconds
-
-    def _compute(self, shard: Box) -> NDArray[np.uint8]:
+    def _compute(self, shard: Box) -> Saliency:
         """Return the saliency of a shard, 0-255, reading it layer by layer."""
         saliency = np.empty(shard.shape, np.uint8)
         for layer in self.job.plan.layers(shard):
             seen = self.job.plan.read_box(layer)
-            raw = self._reader.read(seen)
+            raw = self._reader.read(seen, self._lanes.map)
 
             def one(item: tuple[int, Window], raw: NDArray[Any] = raw, seen: Box = seen) -> None:
                 number, window = item
@@ -178,8 +129,7 @@ class Worker:
         return refine(self._network, [values], config.refine, seed=seed, device=self.job.device)
 
     def _normalised(self, values: NDArray[Any], window: Window) -> NDArray[np.float32]:
-        normal = self.job.statistics.normalise(values, self.job.config.contrast)
-        return np.pad(normal, window.pad, mode="reflect")
+        return np.pad(self.job.source.normalise(values), window.pad, mode="reflect")
 
     def refine_volume(self) -> dict[str, Any]:
         """Refine one set of weights on a sample of the volume and keep it in the output.
@@ -237,33 +187,8 @@ class Worker:
         total = SeamSums()
         for layer in self.job.plan.layers(self.job.plan.shards.cell(number)):
             box = with_low_neighbours(layer)
-            total += seam_sums(self._stores["image"].read(box), box, layer)
+            total += seam_sums(self._writer.read(box), box, layer)
         return total
-
-
-def binarise(saliency: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
-    """Return the mask, uint8 0/1: voxels of at least `threshold` (a probability)."""
-    mask: NDArray[np.uint8] = (saliency >= np.ceil(threshold * 255)).astype(np.uint8)
-    return mask
-
-
-_workers: dict[Job, Worker] = {}
-_workers_lock = threading.Lock()
-
-
-def worker(job: Job) -> Worker:
-    """Return this process's worker for a job; the one before it is closed."""
-    with _workers_lock:
-        if job not in _workers:
-            release()
-            _workers[job] = Worker(job)
-        return _workers[job]
-
-
-def release() -> None:
-    """Close this process's worker and free its memory."""
-    while _workers:
-        _workers.popitem()[1].close()
 
 
 def segment_shard(job: Job, number: int) -> ShardResult:

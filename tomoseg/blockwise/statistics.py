@@ -5,29 +5,23 @@ Knows nothing of shards or networks.
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomoseg.config import Contrast
 from tomoseg.errors import InputError
-from tomoseg.geometry import Lattice
-from tomoseg.io.volume import Volume
+from tomoseg.geometry import Box, Index, Lattice
+from tomoseg.intensity import normalise, padding_value, robust_location_scale
 
 BRICK = 32
 """Edge in voxels of the bricks that are sampled."""
 
 BRICKS = 64
 """Bricks sampled at most: two million voxels, less than a second."""
-
-CLIP = 10.0
-"""Normalised intensities are held to +-CLIP: a gold bead must not outshine a protein."""
-
-FILL = 1 / 3
-"""A single value that takes more than this share of the sample is padding, not ice."""
-
-_MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True)
@@ -44,12 +38,15 @@ class Statistics:
         Number of voxels sampled.
     sample_sha256
         Hash of the sampled voxels: part of the identity of the input.
+    padding
+        The value that fills what is no tomogram, and counts for nothing; None without.
     """
 
     location: float
     scale: float
     voxels: int
     sample_sha256: str
+    padding: float | None = None
 
     def normalise(self, values: NDArray[np.generic], contrast: Contrast) -> NDArray[np.float32]:
         """Return values in robust standard deviations, salient objects positive.
@@ -64,52 +61,59 @@ class Statistics:
         Returns
         -------
         numpy.ndarray
-            float32 of the same shape, within +-`CLIP`; 0 where a value is not finite.
+            float32 of the same shape, within +-10; 0 where a value is not finite.
         """
         sign = -1.0 if contrast == "dark" else 1.0
-        result = values.astype(np.float32)
-        result -= np.float32(self.location)
-        result *= np.float32(sign / self.scale)
-        np.nan_to_num(result, copy=False, nan=0.0, posinf=CLIP, neginf=-CLIP)
-        return np.clip(result, -CLIP, CLIP, out=result)
+        return normalise(values, self.location, sign * self.scale)
 
 
-def measure(volume: Volume, seed: int) -> Statistics:
-    """Measure a volume on a seeded sample of bricks.
+def sample_bricks(
+    shape: Index, read: Callable[[Box], NDArray[Any]], seed: int
+) -> list[NDArray[Any]]:
+    """Read a seeded sample of bricks.
+
+    Parameters
+    ----------
+    shape
+        Of the volume.
+    read
+        Returns the voxels of a box of it.
+    seed
+        Of the choice.
+    """
+    lattice = Lattice(shape, BRICK)
+    count = min(BRICKS, len(lattice))
+    # a Generator's choice without replacement from 10^9 bricks must not build them all
+    numbers = np.sort(np.random.default_rng(seed).choice(len(lattice), count, replace=False))
+    return [read(lattice.cell(int(number))) for number in numbers]
+
+
+def measure(bricks: Sequence[NDArray[Any]], name: str) -> Statistics:
+    """Measure a sample of a volume.
+
+    Parameters
+    ----------
+    bricks
+        What `sample_bricks` returned.
+    name
+        Of the volume, for messages.
 
     Raises
     ------
     InputError
         Where the sample holds no finite value.
     """
-    lattice = Lattice(volume.shape, BRICK)
-    count = min(BRICKS, len(lattice))
-    # a Generator's choice without replacement from 10^9 bricks must not build them all
-    numbers = np.sort(np.random.default_rng(seed).choice(len(lattice), count, replace=False))
     digest = hashlib.sha256()
-    bricks = []
-    with volume.reader() as reader:
-        for number in numbers:
-            brick = reader.read(lattice.cell(int(number)))
-            digest.update(brick.tobytes())
-            bricks.append(brick.ravel())
-    sample = np.concatenate(bricks).astype(np.float64)
+    for brick in bricks:
+        digest.update(brick.tobytes())
+    sample = np.concatenate([brick.ravel() for brick in bricks]).astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
         raise InputError(
-            f"{volume.path}: expected finite intensities, found none in {count} sampled bricks.",
+            f"{name}: expected finite intensities, found none in {len(bricks)} sampled bricks.",
             "Reconstruct or export the tomogram again.",
         )
-    location, scale = _robust(sample)
-    return Statistics(location, scale, int(sample.size), digest.hexdigest())
-
-
-def _robust(sample: NDArray[np.float64]) -> tuple[float, float]:
-    """Return median and robust standard deviation; 1 for the latter in a constant sample."""
-    values, counts = np.unique(sample, return_counts=True)
-    commonest = values[np.argmax(counts)]
-    if values.size > 1 and counts.max() > FILL * sample.size:
-        sample = sample[sample != commonest]
-    location = float(np.median(sample))
-    scale = _MAD_TO_SIGMA * float(np.median(np.abs(sample - location)))
-    return location, scale or float(sample.std()) or 1.0
+    padding = padding_value(sample)
+    kept = sample if padding is None else sample[sample != padding]
+    location, scale = robust_location_scale(kept)
+    return Statistics(location, scale, int(sample.size), digest.hexdigest(), padding)

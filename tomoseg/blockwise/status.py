@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tomoseg.blockwise.journal import JournalWriter, Record, State, journal_folder, read_state
+from tomoseg.blockwise.journal import (
+    JournalWriter,
+    Record,
+    State,
+    journal_folder,
+    model_folder,
+    read_state,
+)
 from tomoseg.errors import InputError, StorageError
 from tomoseg.io.omezarr import ArrayStore, Kind, Layout, read_attributes
 
@@ -21,7 +28,8 @@ class Status:
     complete
         Whether a run finished it and nothing has been found damaged since.
     shards, done
-        Shards in all, and those that are finished.
+        Shards in all, and those that are finished. Until they are placed, those on the
+        network's own grid count as well, after those of the output.
     failed
         Error of every shard whose last attempt failed, by number.
     damaged
@@ -71,29 +79,43 @@ def read_status(
     With `verify`, shards whose voxels differ from what was written are recorded as
     invalid, so that the same ``segment`` command computes them again.
     """
-    layout, attributes = layout_of(path)
-    folder = journal_folder(path)
-    state = read_state(folder)
-    damaged = set(state.invalid)
-    if verify:
-        found = list(_damaged(layout, state, progress or (lambda *_: None)))
-        writer = JournalWriter(folder, state.last_run + 1)
-        for number in found:
-            writer.append(number, "invalid")
-        writer.close()
-        damaged.update(found)
-    shards = len(layout.shards(0))
-    done = len(state.done.keys() - damaged)
+    _, attributes = layout_of(path)
+    shards, done = 0, 0
+    failed: dict[int, str] = {}
+    damaged: list[int] = []
+    for image in (path, model_folder(path)):
+        if not image.is_dir():
+            continue
+        layout, _ = layout_of(image)
+        state, found = _check(layout, verify=verify, progress=progress or (lambda *_: None))
+        failed |= {shards + k: record.details["error"] for k, record in state.failed.items()}
+        damaged += [shards + k for k in sorted(found)]
+        done += len(state.done.keys() - found)
+        shards += len(layout.shards(0))
     return Status(
         output=str(path),
         complete=bool(attributes.get("complete")) and done == shards,
         shards=shards,
         done=done,
-        failed={number: record.details["error"] for number, record in state.failed.items()},
-        damaged=sorted(damaged),
+        failed=failed,
+        damaged=damaged,
         command=str(attributes.get("command", "")),
         summary=attributes.get("summary", {}),
     )
+
+
+def _check(
+    layout: Layout, *, verify: bool, progress: Callable[[str, int, int], None]
+) -> tuple[State, set[int]]:
+    """Return what an image's journal says, and its damaged shards, recorded where found."""
+    folder = journal_folder(Path(layout.path))
+    state = read_state(folder)
+    found = list(_damaged(layout, state, progress)) if verify else []
+    writer = JournalWriter(folder, state.last_run + 1)
+    for number in found:
+        writer.append(number, "invalid")
+    writer.close()
+    return state, {*state.invalid, *found}
 
 
 def _damaged(

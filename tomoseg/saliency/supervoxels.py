@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import slic
 
-Labels = NDArray[np.int32]
+from tomoseg.intensity import CLIP
 
-CLIP = 10.0
-"""Intensities beyond so many robust standard deviations (gold, ice) count as that many."""
+Labels = NDArray[np.int32]
 
 
 def supervoxels(
@@ -46,7 +45,7 @@ def supervoxels(
     skimage rescales an image by its own minimum and maximum, so that a single bright
     voxel would change every label; a compactness divided by the range cancels it.
     """
-    values = np.clip(window, -CLIP, CLIP)
+    values = np.clip(window, -CLIP, CLIP)  # gold and ice count as that much, not more
     spread = float(values.max() - values.min())
     labels: NDArray[Any] = slic(
         values,

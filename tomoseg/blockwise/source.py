@@ -1,0 +1,115 @@
+"""A tomogram as the network sees it: on the network's grid, normalised.
+
+Knows how to get there from the input; knows nothing of shards, windows and networks.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomoseg.blockwise.contrast import Decision, decide
+from tomoseg.blockwise.resample import Lanes, Resampling, regrid
+from tomoseg.blockwise.statistics import Statistics, measure, sample_bricks
+from tomoseg.config import ContrastRequest
+from tomoseg.geometry import Box, Index
+from tomoseg.io.volume import Volume
+
+_DIGITS = 4
+"""Decimals, in standard deviations, that tell values apart on a resampled grid: rounding
+must not hide that padding is a single value."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a window is made from; picklable, nothing open.
+
+    Parameters
+    ----------
+    volume
+        The input.
+    resampling
+        From the input's grid to the network's; None where they are the same.
+    raw
+        Statistics of the input. Where it is resampled its intensities are held to their
+        range first, so that the halo of a gold bead does not ring.
+    statistics
+        What normalises a window: statistics on the network's grid, for resampling changes
+        the noise. Where nothing is resampled these are `raw`; elsewhere their unit is
+        `raw.scale`.
+    contrast
+        Which side of the background the objects lie on, and who says so.
+    """
+
+    volume: Volume
+    resampling: Resampling | None
+    raw: Statistics
+    statistics: Statistics
+    contrast: Decision
+
+    @property
+    def shape(self) -> Index:
+        """Shape of the network's grid."""
+        return self.resampling.target if self.resampling else self.volume.shape
+
+    def reader(self) -> "SourceReader":
+        """Open it; use once in a process."""
+        return SourceReader(self.volume, self.resampling, self.raw)
+
+    def normalise(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Return what `SourceReader.read` returned in standard deviations, objects positive."""
+        return self.statistics.normalise(values, self.contrast.contrast)
+
+
+class SourceReader:
+    """Reads boxes of the network's grid; safe to call from several threads.
+
+    Parameters
+    ----------
+    volume, resampling, raw
+        As in `Source`.
+    """
+
+    def __init__(self, volume: Volume, resampling: Resampling | None, raw: Statistics) -> None:
+        self._reader = volume.reader()
+        self._resampling = resampling
+        self._raw = raw
+
+    def read(self, box: Box, lanes: Lanes = map) -> NDArray[Any]:
+        """Return the voxels of a box within the network's grid, not yet normalised."""
+        if self._resampling is None:
+            return self._reader.read(box)
+        return regrid(
+            self._resampling,
+            box,
+            self._reader.read,
+            lambda values: self._raw.normalise(values, "light"),
+            lanes,
+        )
+
+    def close(self) -> None:
+        """Release what it holds."""
+        self._reader.close()
+
+
+def describe_source(
+    volume: Volume, resampling: Resampling | None, contrast: ContrastRequest, seed: int
+) -> Source:
+    """Measure what a source needs on a seeded sample.
+
+    Raises
+    ------
+    InputError
+        Where the sample holds no finite value.
+    """
+    with volume.reader() as reader:
+        bricks = sample_bricks(volume.shape, reader.read, seed)
+    raw = statistics = measure(bricks, volume.path)
+    if resampling is not None:
+        resampled = SourceReader(volume, resampling, raw)
+        bricks = sample_bricks(resampling.target, resampled.read, seed)
+        bricks = [np.round(brick, _DIGITS) for brick in bricks]
+        resampled.close()
+        statistics = measure(bricks, volume.path)
+    return Source(volume, resampling, raw, statistics, decide(contrast, bricks, statistics))

@@ -9,7 +9,9 @@ from tomoseg.errors import TomosegError
 from tomoseg_cli.console import INTERRUPTED, report_error
 from tomoseg_cli.convert import convert
 from tomoseg_cli.doctor import doctor
+from tomoseg_cli.pretrain import pretrain
 from tomoseg_cli.segment import segment
+from tomoseg_cli.simulate import simulate
 from tomoseg_cli.status import status
 
 
@@ -35,7 +37,7 @@ def cli() -> None:
     """
 
 
-for _command in (segment, status, convert, doctor):
+for _command in (segment, status, convert, simulate, pretrain, doctor):
     cli.add_command(_command)
 
 

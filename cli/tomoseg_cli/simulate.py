@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -12,6 +12,9 @@ from tomoseg.config import Contrast
 from tomoseg.errors import Stopped
 from tomoseg_cli.console import ProgressReport, common_options, configure_logging, print_result
 from tomoseg_cli.running import open_lazily, stop_on_signal
+
+if TYPE_CHECKING:
+    from tomoseg.simulate.dataset import DatasetConfig
 
 LOOKS = ("random", "standard", "paper")
 SPLITS = ("train", "validation", "test")
@@ -70,18 +73,26 @@ def simulate(
     path = Path(out)
     if path.suffix == ".zarr":
         return _dataset(path, config, workers, as_json=as_json, quiet=quiet)
-    from tomoseg.simulate.files import write_tomogram
+    return _tomogram(path, config, overwrite=overwrite, as_json=as_json)
 
-    config = dataclasses.replace(config, count=1)
+
+def _tomogram(path: Path, config: "DatasetConfig", *, overwrite: bool, as_json: bool) -> int:
+    from tomoseg.simulate import dataset
+    from tomoseg.simulate.files import output_files, write_tomogram
+
+    files = output_files(path, overwrite=overwrite)
     sample = dataset.simulate(config, 0)
-    files = write_tomogram(path, sample, config, overwrite=overwrite)
-    figures = {"snr": sample.record["snr"], "salient_fraction": sample.record["salient_fraction"]}
+    write_tomogram(files, sample, config, overwrite=overwrite)
+    figures = {name: sample.record[name] for name in ("snr", "salient_fraction")}
     text = "\n".join(f"{name:12} {file}" for name, file in files.items())
-    print_result({"files": files, **figures}, text, as_json=as_json)
+    result = {"files": {name: str(file) for name, file in files.items()}, **figures}
+    print_result(result, text, as_json=as_json)
     return 0
 
 
-def _dataset(path: Path, config: Any, workers: int, *, as_json: bool, quiet: bool) -> int:
+def _dataset(
+    path: Path, config: "DatasetConfig", workers: int, *, as_json: bool, quiet: bool
+) -> int:
     from tomoseg.blockwise.execute import Resources
     from tomoseg.simulate import dataset
 

@@ -25,7 +25,8 @@ def scene_of(seed: int = 0, **settings):
 
 def test_rendering_keeps_mass_and_place():
     random = np.random.default_rng(0)
-    sites, masses = random.normal(0, 3, (200, 3)) + (20, 30, 40), random.uniform(50, 150, 200)
+    sites = random.normal((20, 30, 40), 3, (200, 3))
+    masses = random.uniform(50, 150, 200)
     patch = render(sites, masses, voxel_size_angstrom=10.0, sigma_angstrom=9.0)
     assert patch.density.sum() * 1000 == pytest.approx(masses.sum() * PROTEIN_EXCESS, rel=1e-3)
     grid = np.indices(patch.density.shape).reshape(3, -1)

@@ -41,13 +41,17 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation:
     On a CPU, torch unfolds a small single input (27 copies of it, up to ten times slower)
     and leaves a batch to oneDNN. So a single input goes in slab by slab, each as a batch
     of its two halves with the planes that they need of their neighbours; what is copied
-    for that stays in the cache.
+    for that stays in the cache. A batch that is trained on goes in channels last: oneDNN's
+    backward pass is then three to five times faster at full resolution.
     """
     function = F.conv3d if x.dim() == 5 else F.conv2d
     depth = x.shape[2]
+    dim = x.dim() - 2
+    if x.device.type == "cpu" and len(x) > 1 and weight.requires_grad and torch.is_grad_enabled():
+        x = x.contiguous(memory_format=CHANNELS_LAST[dim])
+        return function(x, weight, bias, 1, dilation, dilation).contiguous()
     if x.device.type != "cpu" or len(x) > 1 or depth % 2:
         return function(x, weight, bias, 1, dilation, dilation)
-    dim = x.dim() - 2
     padding = [0] + [dilation] * (dim - 1)
     half = max(1, min(depth // 2, SLAB_VOXELS // x[0, 0, 0].numel()))
     slabs: list[Tensor] = []

@@ -6,6 +6,7 @@ One implementation for images and volumes. Knows how the paper's decoder is wire
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from tomoseg.saliency.architecture import LEVELS, Architecture
@@ -15,6 +16,9 @@ from tomoseg.saliency.layers import ConvNorm, Join, Pointwise, Up
 
 SIDE_LOSS_WEIGHTS = (0.5, 0.5, 0.5, 0.8, 0.8, 1.0)
 """Weights of the six outputs in the loss, coarse to fine (the released code's)."""
+
+DICE_SMOOTHING = 1e-3
+"""Added to both sides of the soft Dice fraction, as a share of the voxels."""
 
 
 class Cell(nn.Module):
@@ -133,7 +137,7 @@ class USalNet(nn.Module):
             yield below
 
 
-def deep_supervision_loss(outputs: list[Tensor], target: Tensor) -> Tensor:
+def deep_supervision_loss(outputs: list[Tensor], target: Tensor, *, dice: float = 0.0) -> Tensor:
     """Return the weighted sum over outputs of the mean binary cross-entropy.
 
     Parameters
@@ -142,13 +146,27 @@ def deep_supervision_loss(outputs: list[Tensor], target: Tensor) -> Tensor:
         What `USalNet.forward` returned.
     target
         ``(N, 1, *spatial)`` truth in [0, 1]; averaged down to each output's stride.
+    dice
+        Weight of `soft_dice_loss`, which joins the cross-entropy of each output.
     """
     total = target.new_zeros(())
     for weight, logits in zip(SIDE_LOSS_WEIGHTS, outputs, strict=True):
         truth = _average_down(target, target.shape[-1] // logits.shape[-1])
         loss = nn.functional.binary_cross_entropy_with_logits(logits, truth)
+        if dice:
+            loss = loss + dice * soft_dice_loss(torch.sigmoid(logits), truth)
         total = total + weight * loss
     return total
+
+
+def soft_dice_loss(saliency: Tensor, truth: Tensor) -> Tensor:
+    """Return one minus the smoothed Dice coefficient of two maps in [0, 1], all at once.
+
+    Without any truth the loss and its gradient stay finite, and the gradient small.
+    """
+    smoothing = DICE_SMOOTHING * truth.numel()
+    shared = 2 * (saliency * truth).sum() + smoothing
+    return 1 - shared / (saliency.sum() + truth.sum() + smoothing)
 
 
 def _average_down(x: Tensor, factor: int) -> Tensor:

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
@@ -51,6 +51,8 @@ class Card:
         ``light``: salient objects are expected bright after normalisation.
     notes
         Provenance, in sentences: data, code version, licence.
+    training
+        The recipe, the data and the validation scores that led to trained weights.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Card:
     trained: bool = False
     contrast: str = "light"
     notes: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, from which `from_dict` builds the same value."""

@@ -20,10 +20,11 @@ from tomoseg.simulate.dataset import DatasetConfig, Sample
 COLUMNS = ("instance", "kind", "name", "z", "y", "x", *(f"r{i}{j}" for i in "zyx" for j in "zyx"))
 
 
-def write_tomogram(
-    path: Path, sample: Sample, config: DatasetConfig, *, overwrite: bool
-) -> dict[str, str]:
-    """Write a tomogram and, beside it, its truth.
+VOLUMES = ("truth", "classes", "instances")
+
+
+def output_files(path: Path, *, overwrite: bool) -> dict[str, Path]:
+    """Return the files that `write_tomogram` writes, by what they hold.
 
     Parameters
     ----------
@@ -31,6 +32,36 @@ def write_tomogram(
         ``NAME.mrc``: the tomogram (float32). Beside it ``NAME_truth.mrc`` (0/1, what a
         segmentation should find), ``NAME_classes.mrc``, ``NAME_instances.mrc``,
         ``NAME_particles.csv`` (centres in voxels, rotations) and ``NAME.json`` (recipe).
+    overwrite
+        Whether files that are there may be replaced.
+
+    Raises
+    ------
+    RequestError
+        Where `path` does not end in ``.mrc``.
+    OutputExistsError
+        Where one of the files is there, without `overwrite`.
+    """
+    if path.suffix != ".mrc":
+        raise RequestError(f"--out: expected NAME.mrc or NAME.zarr, got {path}.")
+    files = {"tomogram": path}
+    files |= {name: path.with_name(f"{path.stem}_{name}.mrc") for name in VOLUMES}
+    files["particles"] = path.with_name(f"{path.stem}_particles.csv")
+    files["recipe"] = path.with_suffix(".json")
+    for file in files.values():
+        require_writable(file, overwrite=overwrite)
+    return files
+
+
+def write_tomogram(
+    files: dict[str, Path], sample: Sample, config: DatasetConfig, *, overwrite: bool
+) -> None:
+    """Write a tomogram and its truth.
+
+    Parameters
+    ----------
+    files
+        What `output_files` returned.
     sample
         What to write.
     config
@@ -38,34 +69,20 @@ def write_tomogram(
     overwrite
         Whether files that are there are replaced.
 
-    Returns
-    -------
-    dict
-        Path of each file, by what it holds.
-
     Raises
     ------
-    OutputExistsError
-        Where one of the files is there, without `overwrite`; nothing is written then.
     StorageError
         Where the file system refuses.
     """
-    if path.suffix != ".mrc":
-        raise RequestError(f"--out: expected NAME.mrc or NAME.zarr, got {path}.")
     volumes: dict[str, NDArray[Any]] = {
         "tomogram": sample.tomogram,
         "truth": sample.salient.astype(np.int8),
         "classes": sample.classes.astype(np.int8),
         "instances": sample.instances,
     }
-    files = {name: path.with_name(f"{path.stem}_{name}.mrc") for name in volumes}
-    files["tomogram"] = path
-    files["particles"] = path.with_name(f"{path.stem}_particles.csv")
-    files["recipe"] = path.with_suffix(".json")
-    for file in files.values():
-        require_writable(file, overwrite=overwrite)
-    with storage_errors("Writing", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    folder = files["tomogram"].parent
+    with storage_errors("Making", folder):
+        folder.mkdir(parents=True, exist_ok=True)
     voxel = config.voxel_size_angstrom
     for name, values in volumes.items():
         with MrcWriter(
@@ -80,7 +97,6 @@ def write_tomogram(
     with storage_errors("Writing", files["particles"]):
         files["particles"].write_text(_particles(sample), encoding="utf-8")
     write_json(files["recipe"], {"config": config.to_dict(), **sample.record})
-    return {name: str(file) for name, file in files.items()}
 
 
 def _particles(sample: Sample) -> str:

@@ -161,7 +161,7 @@ def image_scene(scene: Scene, config: ImagingConfig, random: np.random.Generator
     realised = np.inf
     if noise is not None:
         # without objects the noise keeps the size that it would have in a full scene
-        variance = float(clean.var()) or USUAL_VARIANCE
+        variance = float(clean.var()) if scene.salient.any() else USUAL_VARIANCE
         factor = np.float32(np.sqrt(variance / (config.snr or 1.0) / float(back[-1].var())))
         grain = _post(back[-1] * factor, config)
         realised = float(_post(clean, config).var() / grain.var())

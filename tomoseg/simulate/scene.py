@@ -208,7 +208,7 @@ class _Builder:
     def add_membranes(self, mask: tuple[NDArray[np.bool_], float] | None) -> None:
         config, random, voxel = self.config, self.random, self.config.voxel_size_angstrom
         for _ in range(config.vesicles):
-            largest = 0.6 * voxel * config.shape[2]
+            largest = max(250.0, 0.6 * voxel * config.shape[2])
             radius = float(np.exp(random.uniform(np.log(200), np.log(largest))))
             rough = random.uniform(0, 0.12)
             membrane = vesicle(

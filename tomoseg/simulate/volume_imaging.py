@@ -13,6 +13,8 @@ from tomoseg.geometry import Index
 from tomoseg.simulate.imaging import ImagingConfig, Tomogram, contrast_transfer
 from tomoseg.simulate.scene import Scene
 
+Density = NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class VolumeImagingConfig:
@@ -51,8 +53,9 @@ def image_volume(
     after = lowpass * wedge_mask(shape, config.tilt_max)
     transfer = _transfer(config, f2, voxel)
 
-    def filtered(volume: NDArray[np.float32], response: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.fft.irfftn(np.fft.rfftn(volume) * response, shape, axes=(0, 1, 2)).astype(np.float32)
+    def filtered(volume: Density, response: Density) -> Density:
+        result = np.fft.irfftn(np.fft.rfftn(volume) * response, shape, axes=(0, 1, 2))
+        return np.asarray(result, np.float32)
 
     signal = filtered(scene.density - scene.density.mean(), before * transfer * after)
     gold = np.zeros_like(signal)

@@ -1,0 +1,113 @@
+"""``tomoseg pretrain``: simulated tomograms in, weights with a card out."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from tomoseg.pretrain.recipe import Preset, Recipe, preset
+from tomoseg.saliency.architecture import Architecture
+from tomoseg_cli.console import common_options, configure_logging, print_result
+from tomoseg_cli.running import stop_on_signal
+
+
+@click.command()
+@click.argument("data", type=click.Path(file_okay=False))
+@click.option(
+    "--validation",
+    required=True,
+    type=click.Path(file_okay=False),
+    help="Simulated tomograms that the best weights are chosen by.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False),
+    help="Folder of weights, checkpoint and curve; repeat the command to go on.",
+)
+@click.option(
+    "--dim",
+    type=click.Choice(["2", "3"]),
+    default="3",
+    show_default=True,
+    help="Train on slices or on volumes.",
+)
+@click.option("--steps", type=click.IntRange(1), default=4000, show_default=True)
+@click.option("--max-minutes", type=float, help="Stop, resumably, after so long.")
+@click.option(
+    "--preset",
+    "preset_name",
+    type=click.Choice(get_args(Preset)),
+    default="default",
+    show_default=True,
+    help="Settings of the training; the flags below change single ones.",
+)
+@click.option("--seed", type=click.IntRange(0), default=Recipe.seed, show_default=True)
+@click.option("--batch", type=click.IntRange(1), help="Windows per step.")
+@click.option("--window", type=click.IntRange(16), help="Edge of a window in voxels.")
+@click.option("--learning-rate", type=float, help="At its peak.")
+@click.option("--base-channels", type=click.IntRange(1), help="Channels at full resolution.")
+@click.option("--init", help="Weights to start from: name or file; random ones by default.")
+@click.option(
+    "--freeze-norm-at",
+    type=click.FloatRange(0, 1),
+    help="Share of the steps after which normalisation is frozen; 0 to fine-tune.",
+)
+@click.option("--validate-every", type=click.IntRange(1), help="Steps between validations.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Groups of windows at once on a CPU; all cores by default. Does not change the weights.",
+)
+@click.option("--overwrite", is_flag=True, help="Start anew in a folder that holds a training.")
+@common_options
+def pretrain(
+    data: str,
+    validation: str,
+    out: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: Any,
+) -> int:
+    """Train a network on DATA, made by "tomoseg simulate".
+
+    Repeat a stopped command to go on: the weights have the same bits as without a stop.
+    """
+    configure_logging(quiet=quiet, verbose=verbose)
+    recipe = _recipe(flags)
+    from tomoseg.pretrain.train import Request, train
+    from tomoseg.simulate.dataset import open_dataset
+
+    request = Request(
+        recipe=recipe,
+        training=open_dataset(Path(data)),
+        validation=open_dataset(Path(validation)),
+        names=(Path(data).name, Path(validation).name),
+        folder=Path(out),
+        init=flags["init"],
+        device=flags["device"],
+        lanes=flags["threads"] or len(os.sched_getaffinity(0)),
+        max_minutes=flags["max_minutes"],
+        overwrite=flags["overwrite"],
+    )
+    with stop_on_signal("steps") as stop:
+        outcome = train(request, stop)
+    text = (
+        f"{outcome.weights}: best of {outcome.steps} steps after {outcome.best_step}, "
+        f"maximum F {outcome.scores.maximum_f:.3f} on {request.names[1]}"
+    )
+    print_result(dataclasses.asdict(outcome), text, as_json=as_json)
+    return 0
+
+
+def _recipe(flags: dict[str, Any]) -> Recipe:
+    names = ("batch", "window", "learning_rate", "freeze_norm_at", "validate_every")
+    changes = {name: flags[name] for name in names if flags[name] is not None}
+    dim = int(flags["dim"])
+    if flags["base_channels"] is not None:
+        changes["architecture"] = Architecture(dim=dim, base_channels=flags["base_channels"])
+    return preset(flags["preset_name"], dim, flags["steps"], seed=flags["seed"], **changes)

@@ -1,81 +1,56 @@
-"""The demonstration: a tomogram with known objects, segmented by the command line.
+"""The demonstration: a simulated tomogram, segmented by the command line and scored.
 
     python benchmarks/demo.py FOLDER
 
-leaves in FOLDER the tomogram, its truth, mask.zarr and slices.png, and prints scores
-beside those of trivial maps.
+leaves in FOLDER the tomogram and its truth, mask.zarr and slices.png, and prints scores
+beside those of a difference of Gaussians and of trivial maps. Works offline.
 """
 
 import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib
 import mrcfile
-import numpy as np
+from baselines import BASELINES
+from networks import tomoseg
+from pictures import draw_rows
+from scoring import cell, normalised, read_output
 
-from tomoseg.blockwise.status import layout_of
-from tomoseg.geometry import whole
-from tomoseg.io.omezarr import ArrayStore
-from tomoseg.metrics import Agreement
-from tomoseg.simulate.phantom import phantom
+from tomoseg.metrics import score
 
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-
-SHAPE = (96, 160, 160)
-VOXEL_SIZE = 10.0
-
-
-def write_mrc(path: Path, data: np.ndarray) -> None:
-    with mrcfile.new(path, overwrite=True) as file:
-        file.set_data(data)
-        file.set_volume()
-        file.voxel_size = VOXEL_SIZE
+COLUMNS = {
+    "MAE": "mean_absolute_error",
+    "max F": "maximum_f",
+    "S": "structure",
+    "Dice": "dice",
+}
 
 
-def draw(path: Path, density: np.ndarray, saliency: np.ndarray, mask: np.ndarray) -> None:
-    """Draw the middle slice along each axis: density, saliency, mask over density."""
-    figure, rows = plt.subplots(3, 3, figsize=(12, 11), layout="constrained")
-    for axis, row in enumerate(rows):
-        middle = density.shape[axis] // 2
-        image, probability, chosen = (v.take(middle, axis) for v in (density, saliency, mask))
-        row[0].imshow(image, cmap="gray")
-        row[1].imshow(probability, cmap="magma", vmin=0, vmax=255)
-        row[2].imshow(image, cmap="gray")
-        row[2].imshow(np.ma.masked_equal(chosen, 0), cmap="autumn", alpha=0.5, vmin=0, vmax=1)
-        for panel, title in zip(row, ("density", "saliency", "mask"), strict=True):
-            panel.set_title(f"{'zyx'[axis]} = {middle}: {title}")
-            panel.set_axis_off()
-    figure.savefig(path, dpi=80)
+def run(*arguments: object) -> None:
+    """Run a command of tomoseg as a user does, and show it."""
+    command = tomoseg(*arguments)
+    print("$ tomoseg", *command[1:], flush=True)
+    subprocess.run(command, check=True)
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    made = phantom(SHAPE, seed=0)
     tomogram, output = folder / "tomogram.mrc", folder / "mask.zarr"
-    write_mrc(tomogram, made.density)
-    write_mrc(folder / "truth.mrc", made.truth.astype(np.int8))
-    command = ["tomoseg", "segment", str(tomogram), "--out", str(output), "--overwrite"]
-    print("$", *command, flush=True)
-    subprocess.run([Path(sys.executable).parent / command[0], *command[1:]], check=True)
-    layout, _ = layout_of(output)
-    saliency = ArrayStore(layout, "image", 0).read(whole(SHAPE))
-    mask = ArrayStore(layout, "mask", 0).read(whole(SHAPE))
-    draw(folder / "slices.png", made.density, saliency, mask)
-    rows = {
-        "tomoseg": saliency,
-        "all zeros": np.zeros_like(saliency),
-        "all ones": np.full_like(saliency, 255),
-    }
-    print(f"\n{'':12}{'MAE':>8}{'max F':>8}{'Dice':>8}")
-    for name, values in rows.items():
-        score = Agreement.of(values, made.truth)
-        print(
-            f"{name:12}{score.mean_absolute_error:8.3f}{score.maximum_f:8.3f}{score.dice(0.5):8.3f}"
-        )
+    run("simulate", "--preset", "demo", "--out", tomogram, "--overwrite")
+    run("segment", tomogram, "--out", output, "--overwrite")
+    density, truth = (
+        mrcfile.read(folder / name) for name in ("tomogram.mrc", "tomogram_truth.mrc")
+    )
+    saliency = read_output(output)
+    maps = {"tomoseg": saliency}
+    maps |= {name: baseline(normalised(density)) for name, baseline in BASELINES.items()}
+    print(f"\n{'':24}" + "".join(f"{name:>8}" for name in COLUMNS))
+    for name, values in maps.items():
+        scores = score(values, truth).to_dict()
+        print(f"{name:24}" + "".join(f"{cell([scores[k]]):>8}" for k in COLUMNS.values()))
+    mask = read_output(output, "mask")
+    pictures = {"density": density, "truth": truth.astype("uint8"), "saliency": saliency}
+    draw_rows(folder / "slices.png", {**pictures, "mask": mask})
     for path in (tomogram, output, folder / "slices.png"):
         print(path)
 

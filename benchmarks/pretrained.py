@@ -1,0 +1,100 @@
+"""The accuracy of a network without refinement, at home and elsewhere, beside baselines.
+
+    python benchmarks/pretrained.py --weights random:0 --json pretrained.json
+
+Home: simulated tomograms of complexes that were not trained on, one plain microscope, full
+tilt series, 10 A, SNR 0.5 and 1.5. Elsewhere: every style of `independent_imaging`. A 3-D
+network runs as ``tomoseg segment --scope none`` (options after -- are passed on), a 2-D one
+on slices across the three axes. Prints Markdown: means and 95 % bootstrap intervals.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from independent_imaging import STYLES, cached
+from networks import split_arguments
+from scoring import (
+    NETWORK,
+    RIVAL,
+    Results,
+    cell,
+    evaluate_slices,
+    evaluate_volume,
+    load_2d,
+    make_home,
+)
+
+HOME_VOXEL_SIZE = 10.0
+SNRS = (0.5, 1.5)
+
+Case = tuple[str, np.ndarray, np.ndarray, float]
+"""Name of the data set, density with dark objects, truth, voxel size in angstrom."""
+
+
+def cases(count: int, seeds: int, styles: list[str], cache: Path | None) -> Iterator[Case]:
+    """Yield every tomogram to score, one data set after the other."""
+    for snr in SNRS:
+        for number in range(count):
+            yield f"home, SNR {snr}", *make_home(number, snr), HOME_VOXEL_SIZE
+    for style in styles:
+        for seed in range(seeds):
+            made = cached(style, seed, cache)
+            yield style, made.density, made.truth, made.voxel_size
+
+
+def run(found: Iterator[Case], weights: str, dim: int, options: list[str]) -> Results:
+    """Score every case; print a table as soon as its data set is done."""
+    results = Results()
+    model = load_2d(weights) if dim == 2 else None
+    last = ""
+    for data, density, truth, voxel_size in found:
+        if last not in ("", data):
+            print(results.table(last), flush=True)
+        last = data
+        if model:
+            scores = evaluate_slices(density, truth, model)
+        else:
+            scores = evaluate_volume(density, truth, voxel_size, weights, *options)
+        for method, values in scores.items():
+            results.add(data, method, values)
+    if last:
+        print(results.table(last), flush=True)
+    return results
+
+
+def overview(results: Results) -> str:
+    """Return maximum F of the network and of its rival, and their paired difference."""
+    lines = [f"\n| max F | network | {RIVAL} | difference |", "|---|---|---|---|"]
+    for data, methods in results.values.items():
+        network, rival = (methods[name]["maximum_f"] for name in (NETWORK, RIVAL))
+        if any(network):
+            more = [a - b for a, b in zip(network, rival, strict=True)]
+            lines.append(f"| {data} | {cell(network)} | {cell(rival)} | {cell(more)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", default="random:0")
+    parser.add_argument("--dim", type=int, choices=(2, 3), default=3)
+    parser.add_argument("--count", type=int, default=20, help="home tomograms at each SNR")
+    parser.add_argument("--seeds", type=int, default=3, help="tomograms of each style")
+    parser.add_argument("--styles", nargs="*", choices=list(STYLES), default=list(STYLES))
+    parser.add_argument("--cache", type=Path, help="folder that keeps the styles' tomograms")
+    parser.add_argument("--json", type=Path)
+    own, rest = split_arguments()
+    chosen = parser.parse_args(own)
+    found = cases(chosen.count, chosen.seeds, chosen.styles, chosen.cache)
+    results = run(found, chosen.weights, chosen.dim, rest)
+    print(overview(results))
+    if chosen.json:
+        record = {"weights": chosen.weights, "dim": chosen.dim, "options": rest}
+        text = json.dumps(record | {"results": results.summary()}, indent=1)
+        chosen.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

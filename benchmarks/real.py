@@ -1,0 +1,115 @@
+"""Real data with approximate truth: what a user sees, in pictures and figures.
+
+    python benchmarks/real.py FOLDER --weights random:0 --weights-2d random:0
+
+HIV-1 virions (EMDB 1155, drawn by eye as filled ellipsoids: rough), a microtubule (light
+on dark, mask of its wall) and one slice of a SARS-CoV-2 tomogram (a 2-D network). Volumes
+run as ``tomoseg segment`` (options after -- are passed on). Leaves a picture of each in
+FOLDER and prints scores beside those of a difference of Gaussians and of trivial maps.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+from baselines import BASELINES
+from independent_scene import data_folder
+from networks import split_arguments
+from pictures import draw_rows
+from scipy import ndimage
+from scoring import (
+    NETWORK,
+    Results,
+    evaluate,
+    load_2d,
+    normalised,
+    read_output,
+    saliency_of_image,
+    segment,
+)
+from skimage.io import imread
+
+from tomoseg.config import Contrast
+
+VOLUMES: dict[str, tuple[str, str, Contrast]] = {
+    "HIV-1 virions": ("emd_1155.mrc", "emd_1155_virions_approximate.mrc", "dark"),
+    "microtubule": ("microtubule_13pf.mrc", "microtubule_13pf_wall_mask.mrc", "light"),
+}
+"""Tomogram, mask, and which side of the background the objects lie on."""
+
+IMAGE = ("TS_001.133.tif", "TS_001.133_ground_truth.tif")
+IMAGE_BLUR = 2.0
+"""Sigma in pixels before the image is taken at every second one: it is finely sampled."""
+
+Maps = dict[str, np.ndarray]
+
+
+def read(path: Path) -> np.ndarray:
+    with mrcfile.open(path, permissive=True) as file:
+        return np.array(file.data)
+
+
+def volume(name: str, folder: Path, weights: str, options: list[str]) -> tuple[np.ndarray, Maps]:
+    """Segment a volume as a user does; return its truth, and every method's saliency."""
+    source, truth, contrast = VOLUMES[name]
+    output = folder / f"{name.split()[0].lower()}.zarr"
+    flags = ["--contrast", contrast, "--weights", weights, "--overwrite", *options]
+    segment(data_folder() / "real" / source, output, *flags)
+    density = read(data_folder() / "real" / source)
+    maps = {NETWORK: read_output(output)} | _baselines(normalised(density, contrast))
+    mask, inside = read_output(output, "mask"), read(data_folder() / "real" / truth) != 0
+    _draw(folder / f"{output.stem}.png", density.astype(np.float32), maps, mask, inside)
+    return inside, maps
+
+
+def image(folder: Path, weights: str) -> tuple[np.ndarray, Maps]:
+    """Run a 2-D network on half of the image's pixels along each axis."""
+    raw, truth = (imread(data_folder() / "real" / name).astype(np.float32) for name in IMAGE)
+    small = ndimage.gaussian_filter(raw, IMAGE_BLUR)[::2, ::2]
+    intensities = normalised(small[None])[0]
+    saliency = saliency_of_image(load_2d(weights), intensities)
+    maps = {NETWORK: saliency} | _baselines(intensities)
+    inside = truth[::2, ::2] > 0
+    _draw(folder / "sars.png", small, maps, (saliency >= 0.5).astype(np.uint8), inside)
+    return inside, maps
+
+
+def _baselines(intensities: np.ndarray) -> Maps:
+    return {name: baseline(intensities) for name, baseline in BASELINES.items()}
+
+
+def _draw(path: Path, density: np.ndarray, maps: Maps, mask: np.ndarray, truth: np.ndarray) -> None:
+    saliency = maps[NETWORK]
+    levels = saliency if saliency.dtype == np.uint8 else np.rint(saliency * 255).astype(np.uint8)
+    shown = {"density": density, "saliency": levels, "mask": mask, "truth": truth}
+    draw_rows(path, shown)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--weights", default="random:0")
+    parser.add_argument("--weights-2d", default="random:0")
+    parser.add_argument("--json", type=Path)
+    own, rest = split_arguments()
+    chosen = parser.parse_args(own)
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    results = Results()
+    for name in (*VOLUMES, "SARS-CoV-2, slice"):
+        if name in VOLUMES:
+            truth, maps = volume(name, chosen.folder, chosen.weights, rest)
+        else:
+            truth, maps = image(chosen.folder, chosen.weights_2d)
+        for method, saliency in maps.items():
+            results.add(name, method, evaluate(saliency, truth))
+        print(results.table(name), flush=True)
+    if chosen.json:
+        record = {"weights": chosen.weights, "weights_2d": chosen.weights_2d, "options": rest}
+        text = json.dumps(record | {"results": results.summary()}, indent=1)
+        chosen.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -71,7 +71,7 @@ class RefineConfig:
         Blocks that scope ``volume`` is refined on, at most.
     """
 
-    scope: Scope = "volume"
+    scope: Scope = "none"
     rule: Rule = "majority"
     classes: int = 16
     iterations: int = 32
@@ -154,7 +154,7 @@ class SegmentConfig:
         OME-Zarr version of the output: 0.5 (Zarr v3, sharded) or 0.4 (Zarr v2).
     """
 
-    weights: str = "random:0"
+    weights: str = "vnet3d"
     refine: RefineConfig = field(default_factory=RefineConfig)
     threshold: float = 0.5
     contrast: ContrastRequest = "dark"

@@ -3,24 +3,38 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from tomoseg.errors import RequestError
 from tomoseg.pretrain.recipe import Preset, Recipe, preset
 from tomoseg.saliency.architecture import Architecture
 from tomoseg_cli.console import common_options, configure_logging, print_result
 from tomoseg_cli.running import stop_on_signal
 
+if TYPE_CHECKING:
+    from tomoseg.pretrain.samples import Tomograms
+
+VALIDATION_TOMOGRAMS = 24
+"""That are chosen by where all are made on the fly."""
+
 
 @click.command()
-@click.argument("data", type=click.Path(file_okay=False))
+@click.argument("data", type=click.Path(file_okay=False), required=False)
 @click.option(
     "--validation",
-    required=True,
     type=click.Path(file_okay=False),
     help="Simulated tomograms that the best weights are chosen by.",
 )
+@click.option(
+    "--on-the-fly",
+    type=click.IntRange(1),
+    metavar="COUNT",
+    help="Instead of DATA and --validation: simulate so many tomograms while training.",
+)
+@click.option("--structures", help="With --on-the-fly: folder of site models.")
+@click.option("--membranes", help="With --on-the-fly: archive (.npz) of segmented membranes.")
 @click.option(
     "--out",
     required=True,
@@ -65,28 +79,28 @@ from tomoseg_cli.running import stop_on_signal
 @click.option("--overwrite", is_flag=True, help="Start anew in a folder that holds a training.")
 @common_options
 def pretrain(
-    data: str,
-    validation: str,
+    data: str | None,
+    validation: str | None,
     out: str,
     as_json: bool,
     quiet: bool,
     verbose: bool,
     **flags: Any,
 ) -> int:
-    """Train a network on DATA, made by "tomoseg simulate".
+    """Train a network on DATA, made by "tomoseg simulate", or on the fly.
 
     Repeat a stopped command to go on: the weights have the same bits as without a stop.
     """
     configure_logging(quiet=quiet, verbose=verbose)
     recipe = _recipe(flags)
     from tomoseg.pretrain.train import Request, train
-    from tomoseg.simulate.dataset import open_dataset
 
+    training, choosing, names = _tomograms(data, validation, flags)
     request = Request(
         recipe=recipe,
-        training=open_dataset(Path(data)),
-        validation=open_dataset(Path(validation)),
-        names=(Path(data).name, Path(validation).name),
+        training=training,
+        validation=choosing,
+        names=names,
         folder=Path(out),
         init=flags["init"],
         device=flags["device"],
@@ -102,6 +116,27 @@ def pretrain(
     )
     print_result(dataclasses.asdict(outcome), text, as_json=as_json)
     return 0
+
+
+def _tomograms(
+    data: str | None, validation: str | None, flags: dict[str, Any]
+) -> "tuple[Tomograms, Tomograms, tuple[str, str]]":
+    from tomoseg.simulate.dataset import PRESETS, Simulated, open_dataset
+
+    count = flags["on_the_fly"]
+    library = {name: flags[name] for name in ("structures", "membranes") if flags[name]}
+    if count is None and data and validation and not library:
+        names = (Path(data).name, Path(validation).name)
+        return open_dataset(Path(data)), open_dataset(Path(validation)), names
+    if count is None or data or validation:
+        raise RequestError(
+            "pretrain: expected DATA and --validation, or --on-the-fly COUNT with --structures "
+            "and --membranes where wanted, got a part of one or both.",
+            "Make data with 'tomoseg simulate', or let it be made while training.",
+        )
+    config = dataclasses.replace(PRESETS["pretrain"], count=count, **library)
+    choosing = dataclasses.replace(config, count=VALIDATION_TOMOGRAMS, split="validation")
+    return Simulated(config), Simulated(choosing), ("made on the fly",) * 2
 
 
 def _recipe(flags: dict[str, Any]) -> Recipe:

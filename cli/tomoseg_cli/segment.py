@@ -1,15 +1,9 @@
 """``tomoseg segment``: tomograms in, stitched OME-Zarr masks out."""
 
-import contextlib
 import dataclasses
-import functools
-import os
 import re
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -28,7 +22,6 @@ from tomoseg.config import (
 )
 from tomoseg.errors import ExecutorError, RequestError, Stopped, TomosegError
 from tomoseg_cli.console import (
-    INTERRUPTED,
     ProgressReport,
     common_options,
     configure_logging,
@@ -36,6 +29,7 @@ from tomoseg_cli.console import (
     error_as_dict,
     print_result,
 )
+from tomoseg_cli.running import open_lazily, stop_on_signal
 
 if TYPE_CHECKING:
     from tomoseg.blockwise.execute import Executor, Resources
@@ -153,11 +147,10 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
     pairs = output_paths(_find(inputs), out)
     results: list[dict[str, Any]] = []
     with (
-        _stop_on_signal() as stop,
+        stop_on_signal("shards") as stop,
         ProgressReport(quiet=flags["quiet"]) as progress,
-        contextlib.ExitStack() as stack,
+        open_lazily(resources, stop) as executor,
     ):
-        executor = functools.cache(lambda: _open(stack, resources, stop))
         for path, output in pairs:
             if stop.is_set():
                 break
@@ -173,12 +166,6 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
                 click.echo(f"{path}: {describe_error(error)}", err=True)
                 results.append({"input": path, "error": error_as_dict(error)})
     return _report(results, len(pairs), as_json=as_json, dry_run=flags["dry_run"])
-
-
-def _open(stack: contextlib.ExitStack, resources: "Resources", stop: threading.Event) -> "Executor":
-    from tomoseg.blockwise.execute import open_executor
-
-    return stack.enter_context(open_executor(resources, stop))
 
 
 def _find(inputs: tuple[str, ...]) -> list[str]:
@@ -282,27 +269,6 @@ def _run(prepared: "Prepared", executor: "Executor", progress: ProgressReport) -
             err=True,
         )
     return dataclasses.asdict(run(prepared, executor, progress))
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """Stop between shards on Ctrl-C or SIGTERM; at once on the second one."""
-    stop = threading.Event()
-
-    def handle(number: int, _: object) -> None:
-        if stop.is_set():
-            os._exit(INTERRUPTED)  # the journal makes any instant a safe one
-        stop.set()
-        click.echo(
-            "Stopping after the shards that are being computed; once more stops at once.", err=True
-        )
-
-    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(results: list[dict[str, Any]], count: int, *, as_json: bool, dry_run: bool) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import zarr
+from phantom import phantom
 
 from tomoseg.blockwise import place as place_module
 from tomoseg.blockwise import run as run_module
@@ -20,7 +21,6 @@ from tomoseg.config import RefineConfig, SegmentConfig
 from tomoseg.geometry import whole
 from tomoseg.io.omezarr import ArrayStore
 from tomoseg.io.volume import open_volume
-from tomoseg.simulate.phantom import phantom
 
 SHAPE = (20, 70, 66)
 SCOPES = ("none", "volume", "block")

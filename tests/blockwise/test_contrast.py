@@ -1,10 +1,10 @@
 import mrcfile
 import numpy as np
 import pytest
+from phantom import phantom
 
 from tomoseg.blockwise.contrast import decide
 from tomoseg.blockwise.statistics import measure, sample_bricks
-from tomoseg.simulate.phantom import phantom
 
 
 def decided(values, request="auto"):

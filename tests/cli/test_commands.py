@@ -6,14 +6,15 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+from phantom import phantom
 from tomoseg_cli.segment import output_paths, parse_bytes
 
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
 from tomoseg.saliency.weights import Card, save
-from tomoseg.simulate.phantom import phantom
 
-QUICK = ["--scope", "none", "--halo", "0", "--shard", "64"]
+QUICK = ["--halo", "0", "--shard", "64"]
+RANDOM = ["--weights", "random:0", *QUICK]
 
 
 def write_mrc(path, shape=(20, 70, 66), voxel_size=13.5, seed=0):
@@ -52,7 +53,7 @@ def test_every_command_has_help(tomoseg, command):
 
 
 def test_a_mask_comes_back_as_mrc_over_the_tomogram(tomoseg, tomogram, tmp_path):
-    code, out, err = tomoseg("segment", tomogram, "--out", tmp_path / "mask.zarr", *QUICK)
+    code, out, err = tomoseg("segment", tomogram, "--out", tmp_path / "mask.zarr", *RANDOM)
     assert code == 0, err
     assert "seam measure" in out
     assert "untrained, random weights" in err
@@ -69,7 +70,7 @@ def test_a_mask_comes_back_as_mrc_over_the_tomogram(tomoseg, tomogram, tmp_path)
 
 def test_json_is_one_object_on_stdout(tomoseg, tomogram, tmp_path):
     output = tmp_path / "mask.zarr"
-    _, out, _ = tomoseg("segment", tomogram, "--out", output, "--json", *QUICK)
+    _, out, _ = tomoseg("segment", tomogram, "--out", output, "--json", *RANDOM)
     assert json.loads(out)["shards"] == 4
     _, out, _ = tomoseg("status", output, "--verify", "--json")
     assert json.loads(out)["complete"] is True
@@ -79,7 +80,7 @@ def test_json_is_one_object_on_stdout(tomoseg, tomogram, tmp_path):
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tomoseg, tomogram, tmp_path):
     output = tmp_path / "mask.zarr"
-    code, out, _ = tomoseg("segment", tomogram, "--out", output, "--dry-run", "--json", *QUICK)
+    code, out, _ = tomoseg("segment", tomogram, "--out", output, "--dry-run", "--json", *RANDOM)
     plan = json.loads(out)
     assert code == 0
     assert plan["shape_zyx"] == [20, 70, 66]
@@ -95,7 +96,7 @@ def test_many_inputs_of_which_one_fails(tomoseg, tmp_path):
     write_mrc(folder / "c.mrc", seed=1)
     (folder / "b.mrc").write_bytes(b"")
     out = tmp_path / "masks"
-    code, printed, err = tomoseg("segment", folder, "--out", out, "--json", *QUICK)
+    code, printed, err = tomoseg("segment", folder, "--out", out, "--json", *RANDOM)
     result = json.loads(printed)
     assert code == 3
     assert result["failed"] == 1
@@ -115,7 +116,7 @@ def test_settings_come_from_flags_then_environment_then_file(
     settings.write_text('[segment]\nthreshold = 0.25\nseed = 4\ncontrast = "light"\n')
     monkeypatch.setenv("TOMOSEG_SEGMENT_SEED", "5")
     arguments = ["--out", tmp_path / "o.zarr", "--config", settings, "--contrast", "dark"]
-    code, _, err = tomoseg("segment", tomogram, *arguments, *QUICK)
+    code, _, err = tomoseg("segment", tomogram, *arguments, *RANDOM)
     assert code == 0, err
     attributes = json.loads((tmp_path / "o.zarr" / "zarr.json").read_text())["attributes"]
     config = attributes["tomoseg"]["config"]
@@ -168,11 +169,11 @@ def test_what_cannot_be_met_is_refused_and_leaves_nothing(
 @pytest.mark.parametrize("voxel_size", [0, 1])
 def test_a_header_without_a_voxel_size_is_asked_about(tomoseg, tmp_path, voxel_size):
     tomogram = write_mrc(tmp_path / "t.mrc", voxel_size=voxel_size)
-    code, _, err = tomoseg("segment", tomogram, "--out", tmp_path / "o.zarr", *QUICK)
+    code, _, err = tomoseg("segment", tomogram, "--out", tmp_path / "o.zarr", *RANDOM)
     assert code == 1
     assert "--voxel-size" in err
     code, _, err = tomoseg(
-        "segment", tomogram, "--out", tmp_path / "o.zarr", "--voxel-size", "13.5", *QUICK
+        "segment", tomogram, "--out", tmp_path / "o.zarr", "--voxel-size", "13.5", *RANDOM
     )
     assert code == 0, err
 

@@ -13,6 +13,7 @@ from tomoseg.intensity import robust_location_scale
 from tomoseg.simulate.dataset import (
     PRESETS,
     DatasetConfig,
+    Simulated,
     create,
     make,
     open_dataset,
@@ -51,6 +52,15 @@ def test_what_is_read_is_what_was_made(dataset):
     assert dataset.shape == SMALL.shape
     assert dataset.split == "train"
     assert dataset.record(0)["snr"] == sample.record["snr"]
+
+
+def test_on_the_fly_gives_the_bits_that_are_stored(dataset):
+    box = Box((0, 3, 5), (64, 50, 69))
+    fresh = Simulated(SMALL)
+    for number in (1, 0):
+        np.testing.assert_array_equal(fresh.image(number, box), dataset.image(number, box))
+        np.testing.assert_array_equal(fresh.salient(number, box), dataset.salient(number, box))
+    assert (len(fresh), fresh.shape, fresh.split) == (len(dataset), dataset.shape, dataset.split)
 
 
 def test_intensities_are_normalised(dataset):

@@ -26,7 +26,7 @@ from tomoseg.blockwise.shard import Job
 from tomoseg.blockwise.source import Source, describe_source
 from tomoseg.blockwise.statistics import Statistics
 from tomoseg.config import BLOCK, SegmentConfig
-from tomoseg.errors import InputError
+from tomoseg.errors import InputError, RequestError
 from tomoseg.io.omezarr import Layout
 from tomoseg.io.volume import Triple, Volume
 from tomoseg.saliency.lanes import resolve_device
@@ -255,6 +255,12 @@ def prepare(request: Request) -> Prepared:
     voxel_size, said_by = resolve_voxel_size(volume, request.config.voxel_size_angstrom)
     device = resolve_device(resources.device)
     _, card = load(request.config.weights)
+    if card.architecture.dim != len(volume.shape):
+        raise RequestError(
+            f"weights {card.name}: expected a network for volumes, got one for "
+            f"{card.architecture.dim}-D images.",
+            "It serves slices, from Python (docs/weights.md); for volumes take vnet3d.",
+        )
     input_grid = Grid(volume.shape, voxel_size, volume.origin_angstrom)
     network_grid = choose_grid(request, input_grid, card, said_by)
     source = _source(request, input_grid, network_grid)

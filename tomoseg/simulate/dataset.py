@@ -284,8 +284,7 @@ def _finish(scene: Scene, tomogram: Tomogram, recipe: Recipe, config: DatasetCon
             values, weight=1.5 * float(values.std()), max_num_iter=12
         )
     location, spread = robust_location_scale(values.astype(np.float64))
-    sign = -1 if config.contrast == "dark" else 1
-    values = ((values - location) * (sign / spread)).astype(np.float32)
+    values = ((values - location) * (_sign(config) / spread)).astype(np.float32)
     return Sample(
         values,
         classes,
@@ -426,7 +425,7 @@ def write(path: Path, config: DatasetConfig, number: int, sample: Sample) -> Non
     with storage_errors("data set", path):
         group = zarr.open_group(str(path), mode="r+")
         arrays: dict[str, NDArray[Any]] = {
-            "tomogram": np.clip(sample.tomogram, -6e4, 6e4).astype(np.float16),
+            "tomogram": _stored(sample.tomogram),
             "classes": sample.classes,
             "instances": sample.instances,
         }
@@ -529,8 +528,7 @@ class Dataset:
 
     def image(self, number: int, box: Box) -> NDArray[np.float32]:
         """Return normalised intensities of a box, objects positive, within +-10."""
-        sign = -1.0 if self.config.contrast == "dark" else 1.0
-        return normalise(self._read("tomogram", number, box), 0.0, sign)
+        return normalise(self._read("tomogram", number, box), 0.0, _sign(self.config))
 
     def salient(self, number: int, box: Box) -> NDArray[np.uint8]:
         """Return 1 where a salient object is, within a box."""
@@ -549,3 +547,62 @@ class Dataset:
 def open_dataset(path: Path) -> Dataset:
     """Open a finished data set; see `Dataset`."""
     return Dataset(Path(path))
+
+
+class Simulated:
+    """A data set that is simulated when it is read, and stored nowhere.
+
+    Gives the bits that `Dataset` gives. Keeps only the tomogram that was read last: who
+    reads in no order should hold what it needs.
+
+    Parameters
+    ----------
+    config
+        What to make.
+    """
+
+    def __init__(self, config: DatasetConfig) -> None:
+        self.config = config
+        self._last: tuple[int, Sample] | None = None
+
+    def __len__(self) -> int:
+        return self.config.count
+
+    @property
+    def shape(self) -> Index:
+        """Voxels z, y, x of each tomogram."""
+        return self.config.shape
+
+    @property
+    def voxel_size_angstrom(self) -> float:
+        """Of each tomogram."""
+        return self.config.voxel_size_angstrom
+
+    @property
+    def split(self) -> str:
+        """Which complexes it shows."""
+        return self.config.split
+
+    def image(self, number: int, box: Box) -> NDArray[np.float32]:
+        """Return normalised intensities of a box, objects positive, within +-10."""
+        stored = _stored(self._sample(number).tomogram[box.slices])
+        return normalise(stored, 0.0, _sign(self.config))
+
+    def salient(self, number: int, box: Box) -> NDArray[np.uint8]:
+        """Return 1 where a salient object is, within a box."""
+        return self._sample(number).salient[box.slices]
+
+    def _sample(self, number: int) -> Sample:
+        last = self._last
+        if last is None or last[0] != number:
+            last = self._last = (number, simulate(self.config, number))
+        return last[1]
+
+
+def _stored(tomogram: NDArray[np.float32]) -> NDArray[np.float16]:
+    return np.clip(tomogram, -6e4, 6e4).astype(np.float16)
+
+
+def _sign(config: DatasetConfig) -> float:
+    """Return what turns the contrast of a data set to bright objects."""
+    return -1.0 if config.contrast == "dark" else 1.0

@@ -1,6 +1,6 @@
 """A small tomogram with known objects, made in seconds: geometry, blur, noise.
 
-A phantom for demonstrations and tests, not a simulation of imaging: no projection, no
+For tests of the engine, not a simulation of imaging: no projection, no
 contrast transfer, no missing wedge.
 """
 

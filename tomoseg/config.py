@@ -161,7 +161,7 @@ class SegmentConfig:
     voxel_size_angstrom: float | None = None
     resample: Resample = "auto"
     output_grid: OutputGrid = "input"
-    halo: int = 16
+    halo: int = 32
     shard: int = 256
     seed: int = 0
     ome_version: OmeVersion = "0.5"

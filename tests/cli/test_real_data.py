@@ -59,7 +59,8 @@ def test_a_real_tomogram_end_to_end(tomoseg, shared_data, tmp_path):
 def test_every_odd_header_opens_or_is_one_clear_line(tomoseg, shared_data, tmp_path):
     for path in sorted((shared_data / "mrc_headers").iterdir()):
         output = tmp_path / "out.zarr"
-        code, out, err = tomoseg("segment", path, "--out", output, "--dry-run", "--json")
+        plan = ("--dry-run", "--resample", "never", "--json")  # some are maps of crystals
+        code, out, err = tomoseg("segment", path, "--out", output, *plan)
         said = NOT_ACCEPTED.get(path.name)
         if said is None:
             assert code == 0, (path, err)

@@ -482,7 +482,31 @@ def _attributes(path: Path) -> dict[str, Any]:
 # Reading ------------------------------------------------------------------------------
 
 
-class Dataset:
+class _Configured:
+    """What a data set says of itself, stored or not."""
+
+    config: DatasetConfig
+
+    def __len__(self) -> int:
+        return self.config.count
+
+    @property
+    def shape(self) -> Index:
+        """Voxels z, y, x of each tomogram."""
+        return self.config.shape
+
+    @property
+    def voxel_size_angstrom(self) -> float:
+        """Of each tomogram."""
+        return self.config.voxel_size_angstrom
+
+    @property
+    def split(self) -> str:
+        """Which complexes it shows: ``train``, ``validation`` or ``test``."""
+        return self.config.split
+
+
+class Dataset(_Configured):
     """A finished data set, read tomogram by tomogram.
 
     Parameters
@@ -508,24 +532,6 @@ class Dataset:
         group = zarr.open_group(str(path), mode="r")
         self._arrays = {name: _in(group, name) for name in _ARRAYS}
 
-    def __len__(self) -> int:
-        return self.config.count
-
-    @property
-    def shape(self) -> Index:
-        """Voxels z, y, x of each tomogram."""
-        return self.config.shape
-
-    @property
-    def voxel_size_angstrom(self) -> float:
-        """Of each tomogram."""
-        return self.config.voxel_size_angstrom
-
-    @property
-    def split(self) -> str:
-        """Which complexes it shows: ``train``, ``validation`` or ``test``."""
-        return self.config.split
-
     def image(self, number: int, box: Box) -> NDArray[np.float32]:
         """Return normalised intensities of a box, objects positive, within +-10."""
         return normalise(self._read("tomogram", number, box), 0.0, _sign(self.config))
@@ -549,7 +555,7 @@ def open_dataset(path: Path) -> Dataset:
     return Dataset(Path(path))
 
 
-class Simulated:
+class Simulated(_Configured):
     """A data set that is simulated when it is read, and stored nowhere.
 
     Gives the bits that `Dataset` gives. Keeps only the tomogram that was read last: who
@@ -564,24 +570,6 @@ class Simulated:
     def __init__(self, config: DatasetConfig) -> None:
         self.config = config
         self._last: tuple[int, Sample] | None = None
-
-    def __len__(self) -> int:
-        return self.config.count
-
-    @property
-    def shape(self) -> Index:
-        """Voxels z, y, x of each tomogram."""
-        return self.config.shape
-
-    @property
-    def voxel_size_angstrom(self) -> float:
-        """Of each tomogram."""
-        return self.config.voxel_size_angstrom
-
-    @property
-    def split(self) -> str:
-        """Which complexes it shows."""
-        return self.config.split
 
     def image(self, number: int, box: Box) -> NDArray[np.float32]:
         """Return normalised intensities of a box, objects positive, within +-10."""

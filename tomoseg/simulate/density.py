@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomoseg.geometry import Index
+from tomoseg.simulate.structures import ANGSTROM3_PER_DALTON
 
 ICE_DENSITY = 0.56
 """Dalton per cubic angstrom of vitreous ice (0.93 g/cm^3)."""
 
-PROTEIN_VOLUME = 1.21
-"""Cubic angstrom per dalton of protein (0.73 cm^3/g)."""
-
-PROTEIN_EXCESS = 1 - ICE_DENSITY * PROTEIN_VOLUME
+PROTEIN_EXCESS = 1 - ICE_DENSITY * ANGSTROM3_PER_DALTON
 """Share of a protein's mass that exceeds the ice which it displaces."""
 
 SITE_SIGMA = 3.5

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tomoseg.simulate.structures import ANGSTROM3_PER_DALTON
+
 SITES_PER_SUBUNIT = 14
 
 
@@ -123,7 +125,7 @@ def decorate(
     outward = np.cos(angle)[:, None] * normal + np.sin(angle)[:, None] * binormal
     around = np.cross(tangent, outward)
     # a subunit is a ball at protein density, its sites the same in every copy
-    size = (helix.subunit_dalton * 1.21 * 3 / 4 / np.pi) ** (1 / 3)
+    size = (helix.subunit_dalton * ANGSTROM3_PER_DALTON * 3 / 4 / np.pi) ** (1 / 3)
     sites = random.normal(size=(SITES_PER_SUBUNIT, 3))
     sites *= (size * random.uniform(size=SITES_PER_SUBUNIT) ** (1 / 3)
               / np.linalg.norm(sites, axis=1))[:, None]  # fmt: skip

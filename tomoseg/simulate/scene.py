@@ -250,8 +250,8 @@ class _Builder:
             membrane.box.start,
             membrane.density(self.sigma_resolution, self.random.uniform(0.15, 0.4)),
         )
-        self._own(patch, membrane.mask, Kind.MEMBRANE, name)
-        self.taken[membrane.box.slices] |= membrane.mask | (np.abs(membrane.distance) < 40)
+        self._place(patch, membrane.mask, Kind.MEMBRANE, name)
+        self.taken[membrane.box.slices] |= np.abs(membrane.distance) < 40
         self.membranes.append(membrane)
 
     @property
@@ -435,28 +435,10 @@ class _Builder:
         over_membrane: bool = False,
     ) -> float:
         """Add a patch, take its place and return the voxels that it owns."""
-        owned = self._own(
-            patch, mask, kind, name, centre, rotation, into=into, over_membrane=over_membrane
-        )
-        inside, local = self._cut(patch.corner, mask.shape)
-        self.taken[inside.slices] |= mask[local.slices]
-        return owned
-
-    def _own(
-        self,
-        patch: Patch,
-        mask: NDArray[np.bool_],
-        kind: Kind,
-        name: str,
-        centre: NDArray[np.floating] | None = None,
-        rotation: NDArray[np.float64] | None = None,
-        *,
-        into: NDArray[np.float32] | None = None,
-        over_membrane: bool = False,
-    ) -> float:
         inside, local = self._cut(patch.corner, mask.shape)
         target = self.density if into is None else into
         target[inside.slices] += patch.density[local.slices]
+        self.taken[inside.slices] |= mask[local.slices]
         classes, instances = self.classes[inside.slices], self.instances[inside.slices]
         free = (classes == Kind.BACKGROUND) | (over_membrane & (classes == Kind.MEMBRANE))
         owned = mask[local.slices] & free

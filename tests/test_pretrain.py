@@ -17,7 +17,7 @@ from tomoseg.geometry import whole
 from tomoseg.pretrain import augment
 from tomoseg.pretrain.checkpoint import COLUMNS, read_curve
 from tomoseg.pretrain.recipe import Recipe, preset
-from tomoseg.pretrain.samples import Source, prefetch
+from tomoseg.pretrain.samples import Joined, Source, prefetch
 from tomoseg.pretrain.train import Request, train
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
@@ -106,6 +106,28 @@ def test_curve_has_its_columns_and_a_picture(tmp_path: Path) -> None:
     assert [row["step"] for row in rows] == [3, 6]
     assert tuple(rows[0]) == COLUMNS
     assert (tmp_path / "curve.png").stat().st_size > 0
+
+
+def test_several_sets_are_one(tmp_path: Path) -> None:
+    first, second = Balls("train", count=1), Balls("train", count=2)
+    joined = Joined([first, second])
+    assert (len(joined), joined.shape, joined.split) == (3, first.shape, "train")
+    everything = whole(first.shape)
+    np.testing.assert_array_equal(joined.image(0, everything), first.image(0, everything))
+    np.testing.assert_array_equal(joined.image(2, everything), second.image(1, everything))
+    np.testing.assert_array_equal(joined.salient(2, everything), second.salient(1, everything))
+    with pytest.raises(RequestError, match="one shape"):
+        Joined([first, Balls("train", shape=(48, 48, 48))])
+
+
+def test_weights_can_be_trained_on_with_a_deeper_decoder(tmp_path: Path) -> None:
+    first = train(request(tmp_path / "first"))
+    shape = dataclasses.replace(TINY, decoder_convolutions=(1, 1, 0, 0, 0))
+    recipe = tiny(architecture=shape, freeze_norm_at=0.0)
+    again = request(tmp_path / "again", recipe, init=first.weights)
+    assert load(train(again).weights)[0].architecture == TINY
+    deeper = dataclasses.replace(again, folder=tmp_path / "deeper", deepen=True)
+    assert load(train(deeper).weights)[0].architecture == shape
 
 
 # Same bits -----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import click
 
 from tomoseg.errors import RequestError
 from tomoseg.pretrain.recipe import Preset, Recipe, preset
-from tomoseg.saliency.architecture import Architecture
 from tomoseg_cli.console import common_options, configure_logging, print_result
 from tomoseg_cli.running import stop_on_signal
 
@@ -21,7 +20,7 @@ VALIDATION_TOMOGRAMS = 24
 
 
 @click.command()
-@click.argument("data", type=click.Path(file_okay=False), required=False)
+@click.argument("data", type=click.Path(file_okay=False), nargs=-1)
 @click.option(
     "--validation",
     type=click.Path(file_okay=False),
@@ -65,6 +64,11 @@ VALIDATION_TOMOGRAMS = 24
 @click.option("--base-channels", type=click.IntRange(1), help="Channels at full resolution.")
 @click.option("--init", help="Weights to start from: name or file; random ones by default.")
 @click.option(
+    "--deepen",
+    is_flag=True,
+    help="Give the weights of --init the preset's convolutions in the decoder.",
+)
+@click.option(
     "--freeze-norm-at",
     type=click.FloatRange(0, 1),
     help="Share of the steps after which normalisation is frozen; 0 to fine-tune.",
@@ -79,7 +83,7 @@ VALIDATION_TOMOGRAMS = 24
 @click.option("--overwrite", is_flag=True, help="Start anew in a folder that holds a training.")
 @common_options
 def pretrain(
-    data: str | None,
+    data: tuple[str, ...],
     validation: str | None,
     out: str,
     as_json: bool,
@@ -87,7 +91,7 @@ def pretrain(
     verbose: bool,
     **flags: Any,
 ) -> int:
-    """Train a network on DATA, made by "tomoseg simulate", or on the fly.
+    """Train a network on all of DATA, made by "tomoseg simulate", or on the fly.
 
     Repeat a stopped command to go on: the weights have the same bits as without a stop.
     """
@@ -103,6 +107,7 @@ def pretrain(
         names=names,
         folder=Path(out),
         init=flags["init"],
+        deepen=flags["deepen"],
         device=flags["device"],
         lanes=flags["threads"] or len(os.sched_getaffinity(0)),
         max_minutes=flags["max_minutes"],
@@ -119,15 +124,17 @@ def pretrain(
 
 
 def _tomograms(
-    data: str | None, validation: str | None, flags: dict[str, Any]
+    data: tuple[str, ...], validation: str | None, flags: dict[str, Any]
 ) -> "tuple[Tomograms, Tomograms, tuple[str, str]]":
+    from tomoseg.pretrain.samples import Joined
     from tomoseg.simulate.dataset import PRESETS, Simulated, open_dataset
 
     count = flags["on_the_fly"]
     library = {name: flags[name] for name in ("structures", "membranes") if flags[name]}
     if count is None and data and validation and not library:
-        names = (Path(data).name, Path(validation).name)
-        return open_dataset(Path(data)), open_dataset(Path(validation)), names
+        names = (" + ".join(Path(one).name for one in data), Path(validation).name)
+        training = Joined([open_dataset(Path(one)) for one in data])
+        return training, open_dataset(Path(validation)), names
     if count is None or data or validation:
         raise RequestError(
             "pretrain: expected DATA and --validation, or --on-the-fly COUNT with --structures "
@@ -144,5 +151,8 @@ def _recipe(flags: dict[str, Any]) -> Recipe:
     changes = {name: flags[name] for name in names if flags[name] is not None}
     dim = int(flags["dim"])
     if flags["base_channels"] is not None:
-        changes["architecture"] = Architecture(dim=dim, base_channels=flags["base_channels"])
+        plain = preset(flags["preset_name"], dim, 1).architecture
+        changes["architecture"] = dataclasses.replace(plain, base_channels=flags["base_channels"])
+    if flags["deepen"] and not flags["init"]:
+        raise RequestError("--deepen: expected --init with the weights to deepen, got none.")
     return preset(flags["preset_name"], dim, flags["steps"], seed=flags["seed"], **changes)

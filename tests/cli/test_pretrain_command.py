@@ -21,7 +21,8 @@ def _toy_data(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_command_trains_and_reports(
     tomoseg: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    command = ("pretrain", "train.zarr", "--validation", "validation.zarr", "--steps", 2)
+    command = ("pretrain", "train.zarr", "train.zarr", "--validation", "validation.zarr")
+    command += ("--steps", 2)
     command += ("--base-channels", 1, "--batch", 2, "--out", tmp_path, "--device", "cpu")
     code, _, err = tomoseg(*command, "--max-minutes", 0)
     assert code == 3
@@ -33,6 +34,14 @@ def test_command_trains_and_reports(
     code, _, err = tomoseg(*command, "--seed", 1)
     assert code == 2
     assert "seed" in err
+
+
+def test_deepening_needs_weights(
+    tomoseg: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, _, err = tomoseg("pretrain", "--on-the-fly", 1, "--deepen", "--out", tmp_path / "out")
+    assert code == 2
+    assert "--init" in err
 
 
 @pytest.mark.usefixtures("_toy_data")

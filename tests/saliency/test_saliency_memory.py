@@ -52,7 +52,13 @@ def measured(*arguments: object, living: bool) -> int:
 
 @pytest.mark.parametrize(
     "architecture",
-    [Architecture(), FLAT, Architecture(base_channels=3, convolutions=(1, 2, 3, 1, 1))],
+    [
+        Architecture(),
+        FLAT,
+        Architecture(
+            base_channels=3, convolutions=(1, 2, 3, 1, 1), decoder_convolutions=(2, 1, 0, 1, 3)
+        ),
+    ],
 )
 def test_parameters_are_counted_without_torch(architecture: Architecture) -> None:
     tensors = state_of(random_network(architecture, 0)).values()

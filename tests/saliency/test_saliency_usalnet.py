@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from saliency_toys import FLAT, SMALL
 
 from tomoseg.errors import RequestError
 from tomoseg.saliency.architecture import SIDE_OUTPUTS, Architecture
-from tomoseg.saliency.initialise import PRIOR_PROBABILITY, random_network
+from tomoseg.saliency.initialise import PRIOR_PROBABILITY, deepened, random_network
 from tomoseg.saliency.lanes import lane_setup
 from tomoseg.saliency.usalnet import SIDE_LOSS_WEIGHTS, deep_supervision_loss
 from tomoseg.saliency.weights import digest, state_of
@@ -123,3 +125,21 @@ def test_architecture_survives_json_and_refuses_what_it_does_not_know() -> None:
         Architecture.from_dict({**values, "layers": 3})
     with pytest.raises(RequestError, match="dim"):
         Architecture(dim=4)
+
+
+def test_deepened_network_computes_the_same_and_can_learn_more() -> None:
+    network = random_network(SMALL, seed=1)
+    deeper = deepened(network, (2, 1, 0, 1, 1))
+    assert deeper.architecture.decoder_convolutions == (2, 1, 0, 1, 1)
+    x = noise(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(deeper.logits(x), network.logits(x), atol=1e-3, rtol=1e-3)
+    new = deeper.requires_grad_(True).cells[-1].convolutions[0].weight
+    (gradient,) = torch.autograd.grad(deeper.logits(x).sum(), [new])
+    assert gradient.abs().max() > 0
+
+
+def test_a_network_is_not_made_shallower() -> None:
+    network = random_network(dataclasses.replace(SMALL, decoder_convolutions=(1, 0, 0, 0, 0)), 0)
+    with pytest.raises(RequestError, match="at least"):
+        deepened(network, (0, 2, 2, 2, 2))

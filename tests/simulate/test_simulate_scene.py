@@ -73,6 +73,20 @@ def test_objects_lie_in_the_slab():
     assert occupied.max() <= 49
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_carbon_reaches_in_from_outside_and_is_not_salient(seed):
+    scene = scene_of(seed, crowding=0.1, vesicles=0, filaments=0, beads=0, carbon=True)
+    carbon = scene.classes == Kind.CARBON
+    assert 0.005 < carbon.mean() < 0.25
+    edge = np.ones(carbon.shape[1:], bool)
+    edge[1:-1, 1:-1] = False
+    assert (carbon.any(axis=0) & edge).any()  # a film, not an island
+    assert not carbon.all(axis=0).any()
+    assert not scene.salient[carbon].any()
+    assert scene.gold[carbon].mean() > 0.3
+    assert scene.density[~scene.salient.astype(bool)].mean() < 0.05  # it is not in the signal
+
+
 def test_beads_are_dense_and_not_salient():
     scene = scene_of(crowding=0.0, vesicles=0, filaments=0, beads=4)
     beads = scene.classes == Kind.GOLD

@@ -169,11 +169,15 @@ def preset(name: Preset, dim: int, steps: int, **changes: Any) -> Recipe:
         Where the preset is unknown or a value is out of range.
     """
     _require(name in get_args(Preset), "preset", "default or paper", name)
-    values: dict[str, Any] = {"architecture": Architecture(dim=dim), **_SIZES[dim]}
+    architecture = Architecture(dim=dim, decoder_convolutions=DECODER_CONVOLUTIONS)
+    values: dict[str, Any] = {"architecture": architecture, **_SIZES[dim]}
     if name == "paper":
-        values |= _PAPER | _PAPER_DESCENT[dim]
+        values |= {"architecture": Architecture(dim=dim)} | _PAPER | _PAPER_DESCENT[dim]
     return Recipe(**(values | {"steps": steps} | changes))
 
+
+DECODER_CONVOLUTIONS = (2, 2, 1, 1, 0)
+"""Of the default preset, finest level first: edges want more than attention and joins."""
 
 _SIZES: dict[int, dict[str, Any]] = {
     2: {"batch": 8, "group": 4, "window": 128},

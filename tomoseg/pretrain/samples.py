@@ -4,7 +4,7 @@ A window of a step follows from (seed, step, number) alone, whatever ran before.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -54,6 +54,46 @@ class Tomograms(Protocol):
 
     def salient(self, index: int, box: Box, /) -> NDArray[np.uint8]:
         """Return the truth, 0 or 1."""
+
+
+class Joined:
+    """Several sets of simulated tomograms as one, in their order (see `Tomograms`).
+
+    Parameters
+    ----------
+    sets
+        At least one.
+
+    Raises
+    ------
+    RequestError
+        Where shape, voxel size or split differ.
+    """
+
+    def __init__(self, sets: Sequence[Tomograms]) -> None:
+        kinds = {(s.shape, s.voxel_size_angstrom, s.split) for s in sets}
+        if len(kinds) > 1:
+            found = " and ".join(f"{z} x {y} x {x}, {v:g} A, {p}" for (z, y, x), v, p in kinds)
+            raise RequestError(
+                f"datasets: expected one shape, voxel size and split, got {found}.",
+                "Simulate them alike.",
+            )
+        ((self.shape, self.voxel_size_angstrom, self.split),) = kinds
+        self._places = [(tomograms, n) for tomograms in sets for n in range(len(tomograms))]
+
+    def __len__(self) -> int:
+        """Return the number of tomograms in all sets."""
+        return len(self._places)
+
+    def image(self, index: int, box: Box, /) -> NDArray[np.float32]:
+        """Return normalised intensities, salient objects bright."""
+        tomograms, number = self._places[index]
+        return tomograms.image(number, box)
+
+    def salient(self, index: int, box: Box, /) -> NDArray[np.uint8]:
+        """Return the truth, 0 or 1."""
+        tomograms, number = self._places[index]
+        return tomograms.salient(number, box)
 
 
 class Batch(NamedTuple):

@@ -20,7 +20,7 @@ from tomoseg.pretrain.learner import Learner
 from tomoseg.pretrain.recipe import Recipe
 from tomoseg.pretrain.samples import Source, Tomograms, prefetch, require_split
 from tomoseg.pretrain.validate import Scores, validate
-from tomoseg.saliency.initialise import random_network
+from tomoseg.saliency.initialise import deepened, random_network
 from tomoseg.saliency.lanes import resolve_device
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import Card, load
@@ -40,7 +40,8 @@ class Request:
     Parameters
     ----------
     recipe
-        See `Recipe`. Its `architecture` and `init` are replaced by those of `init` below.
+        See `Recipe`. Its `architecture` and `init` are replaced by those of `init` below;
+        with `deepen`, its `decoder_convolutions` stay.
     training, validation
         Tomograms to learn from and to choose the best weights by.
     names
@@ -50,6 +51,9 @@ class Request:
     init
         Weights to start from, as `tomoseg.saliency.weights.load` takes them; None for
         fresh ones.
+    deepen
+        Give the weights of `init` the recipe's convolutions in the decoder; new ones
+        start as the identity.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     lanes
@@ -66,6 +70,7 @@ class Request:
     names: tuple[str, str]
     folder: Path
     init: str | None = None
+    deepen: bool = False
     device: str = "auto"
     lanes: int = 1
     max_minutes: float | None = None
@@ -291,7 +296,11 @@ def _start(request: Request) -> tuple[USalNet, Recipe]:
             f"weights {request.init}: expected a {recipe.architecture.dim}-D network, "
             f"got a {card.architecture.dim}-D one."
         )
-    return network, dataclasses.replace(recipe, architecture=card.architecture, init=card.sha256)
+    if request.deepen:
+        network = deepened(network, recipe.architecture.decoder_convolutions)
+    return network, dataclasses.replace(
+        recipe, architecture=network.architecture, init=card.sha256
+    )
 
 
 def _fingerprint(recipe: Recipe, request: Request) -> dict[str, Any]:

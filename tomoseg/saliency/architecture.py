@@ -28,6 +28,9 @@ class Architecture:
     convolutions
         Convolutions of kernel 3 per encoder level, finest first; the strided ones that
         lead down are not counted. The first of the finest level reads the input.
+    decoder_convolutions
+        Residual convolutions of kernel 3 that end each decoder level, finest first. None
+        in the paper, whose decoder has attention alone.
     residual
         Whether an encoder level adds its input to its result (V-Net).
     global_grids
@@ -43,6 +46,7 @@ class Architecture:
     dim: int = 3
     base_channels: int = 8
     convolutions: tuple[int, ...] = (2, 2, 2, 2, 2)
+    decoder_convolutions: tuple[int, ...] = (0, 0, 0, 0, 0)
     residual: bool = True
     global_grids: tuple[int, int] = (4, 8)
     local_kernel: int = 3
@@ -57,6 +61,12 @@ class Architecture:
             "convolutions",
             f"{LEVELS} positive counts",
             self.convolutions,
+        )
+        _require(
+            len(self.decoder_convolutions) == LEVELS and min(self.decoder_convolutions) >= 0,
+            "decoder_convolutions",
+            f"{LEVELS} counts of 0 or more",
+            self.decoder_convolutions,
         )
         _require(
             len(self.global_grids) == 2 and min(self.global_grids) >= 1,

@@ -1,16 +1,18 @@
 """Fresh networks whose every bit follows from a seed; touches no global generator."""
 
+import dataclasses
 import math
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tomoseg.errors import RequestError
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.attention import GlobalAttention, LocalAttention
 from tomoseg.saliency.backbone import Level
 from tomoseg.saliency.layers import ConvNorm, Join, Pointwise, Up
-from tomoseg.saliency.usalnet import USalNet
+from tomoseg.saliency.usalnet import Cell, USalNet
 
 PRIOR_PROBABILITY = 0.1
 """Saliency that fresh weights give to a voxel (RetinaNet's initialisation of the bias)."""
@@ -62,11 +64,47 @@ def random_network(architecture: Architecture, seed: int) -> USalNet:
             damped = module.convolutions[-1]
             assert isinstance(damped, ConvNorm)  # as Level builds it
             damped.weight.mul_(RESIDUAL_GAIN)
+        if isinstance(module, Cell):
+            for convolution in module.convolutions:
+                assert isinstance(convolution, ConvNorm)  # as Cell builds it
+                convolution.weight.mul_(RESIDUAL_GAIN)
         if isinstance(module, GlobalAttention | LocalAttention):
             module.attend.weight.mul_(ATTENTION_GAIN)
     for head in (network.head, *network.sides):
         _quieten(head)
     return network
+
+
+@torch.no_grad()
+def deepened(network: USalNet, convolutions: tuple[int, ...]) -> USalNet:
+    """Return a copy whose decoder has more convolutions and which computes the same.
+
+    What is new has weights of zero: a residual convolution without weights is the
+    identity (Chen, Goodfellow and Shlens 2016), but for its normalisation's epsilon.
+
+    Parameters
+    ----------
+    network
+        In eval mode.
+    convolutions
+        `decoder_convolutions` of the new architecture, none fewer than the old.
+
+    Raises
+    ------
+    RequestError
+        Where a level would lose convolutions.
+    """
+    old = network.architecture
+    if any(n < m for n, m in zip(convolutions, old.decoder_convolutions, strict=True)):
+        raise RequestError(
+            f"decoder: expected at least {old.decoder_convolutions} convolutions a level, "
+            f"got {convolutions}."
+        )
+    deeper = blank_network(dataclasses.replace(old, decoder_convolutions=convolutions))
+    for name, tensor in deeper.state_dict().items():
+        tensor.fill_(1 if name.endswith(("norm.weight", "running_var")) else 0)
+    deeper.load_state_dict(network.state_dict(), strict=False)
+    return deeper
 
 
 def _quieten(head: nn.Module) -> None:

@@ -111,6 +111,8 @@ def _cell(architecture: Architecture, level: int) -> int:
     channels = architecture.channels(level)
     square: int = channels * channels
     leave = 2 * square + 5 * channels
+    more = architecture.decoder_convolutions[level]
+    leave += more * _conv_norm(channels, channels, 3**architecture.dim)
     if level == LEVELS - 1:
         enter = square + channels
     else:

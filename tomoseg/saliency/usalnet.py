@@ -22,10 +22,11 @@ DICE_SMOOTHING = 1e-3
 
 
 class Cell(nn.Module):
-    """One level of the decoder: join, attend, join again.
+    """One level of the decoder: join, attend, join again, and convolve where asked.
 
     The skip (normalised and rectified by the encoder) joins the upsampled decoder in a
-    1x1 convolution with ReLU; the result and what it attends to join in another.
+    1x1 convolution with ReLU; the result and what it attends to join in another. Residual
+    convolutions may follow.
     """
 
     def __init__(self, architecture: Architecture, level: int) -> None:
@@ -38,6 +39,10 @@ class Cell(nn.Module):
             self.enter = Join(dim, channels, channels, channels, norm=False)
         self.attention = _attention(architecture, level)
         self.leave = Join(dim, channels, channels, channels, norm=True)
+        self.convolutions = nn.ModuleList(
+            ConvNorm(dim, channels, channels)
+            for _ in range(architecture.decoder_convolutions[level])
+        )
 
     def forward(self, skips: list[Tensor], below: Tensor | None) -> Tensor:
         """Map the last skip and, but at the deepest level, the decoder below.
@@ -48,6 +53,9 @@ class Cell(nn.Module):
         entered: Tensor = self.enter(skips.pop(), *more)
         del more
         left: Tensor = self.leave(entered, self.attention(entered))
+        del entered
+        for convolution in self.convolutions:
+            left = convolution(left, left)
         return left
 
 

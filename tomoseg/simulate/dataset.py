@@ -358,7 +358,7 @@ def _resample_labels(
 
 _ARRAYS: dict[str, tuple[str, str]] = {
     "tomogram": ("float16", "intensities in robust standard deviations"),
-    "classes": ("uint8", "0 background, 1 complex, 2 membrane, 3 filament, 4 gold bead"),
+    "classes": ("uint8", "0 background, 1 complex, 2 membrane, 3 filament, 4 gold, 5 carbon"),
     "instances": ("uint16", "number of the object, 0 none"),
 }
 

@@ -99,12 +99,14 @@ def splat(
 ) -> NDArray[np.float32]:
     """Share every site's mass among its eight voxels, trilinearly; all lie inside."""
     base = np.floor(sites_voxels).astype(np.int64)
-    fraction = sites_voxels - base
+    upper = (sites_voxels - base).T
+    shares = (1 - upper, upper)
+    first = np.ravel_multi_index(tuple(base.T), shape)
     total = np.zeros(int(np.prod(shape)))
     for corner in np.ndindex(2, 2, 2):
-        weight = np.prod(np.where(corner, fraction, 1 - fraction), axis=1) * masses
-        index = np.ravel_multi_index(tuple((base + corner).T), shape)
-        total += np.bincount(index, weight, total.size)
+        z, y, x = (shares[side][axis] for axis, side in enumerate(corner))
+        index = first + np.ravel_multi_index(corner, shape)
+        total += np.bincount(index, z * y * x * masses, total.size)
     return total.reshape(shape).astype(np.float32)
 
 

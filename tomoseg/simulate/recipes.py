@@ -113,7 +113,7 @@ def paper_recipe(
 
 def without_objects(recipe: Recipe) -> Recipe:
     """Return a recipe of ice alone."""
-    scene = replace(recipe.scene, crowding=0.0, vesicles=0, sheets=0, filaments=0, beads=0)
+    scene = replace(recipe.scene, crowding=0.0, vesicles=0, sheets=0, filaments=0, beads=0, carbon=False)
     return replace(recipe, scene=scene)
 
 
@@ -129,7 +129,7 @@ def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
 
 
 def _random_scene(random: np.random.Generator, shape: Index, voxel: float) -> SceneConfig:
-    empty = random.uniform() < 0.06
+    empty = random.uniform() < 0.08
     sparse_objects = random.uniform() < 0.5
     scene = SceneConfig(
         shape=shape,
@@ -141,7 +141,8 @@ def _random_scene(random: np.random.Generator, shape: Index, voxel: float) -> Sc
         vesicles=0 if sparse_objects else int(random.integers(0, 4)),
         sheets=int(random.uniform() < 0.15),
         filaments=0 if sparse_objects and random.uniform() < 0.7 else int(random.integers(1, 8)),
-        beads=int(random.integers(1, 5)) if random.uniform() < 0.3 else 0,
+        beads=int(random.integers(1, 9)) if random.uniform() < 0.45 else 0,
+        carbon=bool(random.uniform() < 0.1),
         membrane_proteins=float(random.uniform(0, 0.5)),
         patchiness=float(random.uniform(0.2, 0.85)) if random.uniform() < 0.4 else 0.0,
         texture=_log_uniform(random, 0.002, 0.03) if random.uniform() < 0.6 else 0.0,
@@ -194,6 +195,6 @@ def _random_imaging(random: np.random.Generator, scene: SceneConfig) -> ImagingC
         filter=filters[random.choice(4, p=[0.2, 0.3, 0.2, 0.3])],
         cutoff=float(random.uniform(0.3, 0.5)),
         sirt_iterations=int(_log_uniform(random, 4, 50)),
-        lowpass_voxels=float(random.uniform(0.4, 1.7)) if random.uniform() < 0.45 else 0.0,
+        lowpass_voxels=float(random.uniform(0.4, 2.2)) if random.uniform() < 0.45 else 0.0,
         highpass_voxels=float(random.uniform(15, 50)) if random.uniform() < 0.25 else 0.0,
     )

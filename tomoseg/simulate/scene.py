@@ -1,6 +1,6 @@
 """A scene: what is in the ice, and the truth about it.
 
-Complexes without overlap, membranes, filaments and gold beads in a slab. Knows structures
+Complexes without overlap, membranes, filaments, gold beads and carbon in a slab. Knows structures
 and densities; nothing of imaging.
 """
 
@@ -27,6 +27,9 @@ from tomoseg.simulate.structures import Structure
 GOLD_EXCESS = 11.0
 """Dalton per cubic angstrom of gold above ice."""
 
+CARBON_EXCESS = 0.64
+"""Dalton per cubic angstrom of amorphous carbon (2.0 g/cm^3) above ice."""
+
 POSITIONS = 24
 """Places that a rendered complex is tried at before it is given up."""
 
@@ -38,13 +41,14 @@ PATIENCE = 12
 
 
 class Kind(IntEnum):
-    """What a voxel or an object is; beads are fiducials, not salient."""
+    """What a voxel or an object is; gold beads and carbon film are not salient."""
 
     BACKGROUND = 0
     COMPLEX = 1
     MEMBRANE = 2
     FILAMENT = 3
     GOLD = 4
+    CARBON = 5
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class SceneConfig:
         objects.
     vesicles, sheets, filaments, beads
         Numbers of these.
+    carbon
+        Whether the edge of a hole in the carbon film lies in the volume.
     membrane_proteins
         Share of complexes that sit in a membrane, where there is one.
     patchiness
@@ -88,6 +94,7 @@ class SceneConfig:
     sheets: int = 0
     filaments: int = 2
     beads: int = 2
+    carbon: bool = False
     membrane_proteins: float = 0.1
     patchiness: float = 0.0
     texture: float = 0.0
@@ -128,9 +135,9 @@ class Scene:
     config
         What was asked for.
     density
-        float32, dalton per cubic angstrom above ice, without the beads.
+        float32, dalton per cubic angstrom above ice, without beads and carbon.
     gold
-        float32, the beads' density alone.
+        float32, the density of beads and carbon alone.
     classes
         uint8, a `Kind` for each voxel.
     instances
@@ -178,6 +185,8 @@ def build_scene(
         A segmented membrane and its voxel size in angstrom, to take a piece of.
     """
     builder = _Builder(config, random)
+    if config.carbon:
+        builder.add_carbon()
     builder.add_membranes(membrane_mask)
     builder.add_filaments()
     builder.add_beads()
@@ -293,6 +302,32 @@ class _Builder:
         low[0], high[0] = max(low[0], self.slab[0]), min(high[0], self.slab[1])
         return np.asarray(((sites_voxels > low) & (sites_voxels < high)).all(axis=1))
 
+    def add_carbon(self) -> None:
+        """Add a film with a round hole, of which a part lies in the volume."""
+        config, random, voxel = self.config, self.random, self.config.voxel_size_angstrom
+        depth, *across = config.shape
+        radius = random.uniform(5e3, 12e3) / voxel
+        edge = random.uniform(0.1, 0.45) * min(across)  # its distance from the volume's middle
+        angle = random.uniform(0, 2 * np.pi)
+        y, x = np.ogrid[: across[0], : across[1]]
+        hole = np.hypot(
+            y - across[0] / 2 - (radius - edge) * np.sin(angle),
+            x - across[1] / 2 - (radius - edge) * np.cos(angle),
+        )
+        thick = random.uniform(100, 300) / voxel
+        middle = random.uniform(*self.slab)
+        z = np.arange(depth)[:, None, None]
+        inside = (hole > radius) & (np.abs(z - middle) < thick / 2)
+        grain = ndimage.gaussian_filter(random.standard_normal(config.shape, np.float32), 0.7)
+        grain *= random.uniform(0.05, 0.3) / grain.std()
+        density = CARBON_EXCESS * inside * (1 + grain)
+        patch = Patch((0, 0, 0), self._blurred(density))
+        self._place(patch, inside, Kind.CARBON, "carbon film", into=self.gold)
+
+    def _blurred(self, density: NDArray[np.floating]) -> NDArray[np.float32]:
+        sigma = self.sigma_resolution / self.config.voxel_size_angstrom
+        return np.asarray(ndimage.gaussian_filter(density.astype(np.float32), sigma))
+
     def add_beads(self) -> None:
         config, random, voxel = self.config, self.random, self.config.voxel_size_angstrom
         radius = float(random.choice([25.0, 50.0, 75.0])) / voxel
@@ -304,10 +339,7 @@ class _Builder:
             grid = np.meshgrid(*(voxels + a for a in corner - centre), indexing="ij")
             distance = np.sqrt(sum(axis**2 for axis in grid))
             density = GOLD_EXCESS * np.clip(size + 0.5 - distance, 0, 1)
-            blurred = ndimage.gaussian_filter(
-                density.astype(np.float32), self.sigma_resolution / voxel
-            )
-            patch = Patch(tuple(int(n) for n in corner), blurred)
+            patch = Patch(tuple(int(n) for n in corner), self._blurred(density))
             mask = distance < size + 0.5
             if self._overlap(patch.corner, mask) == 0:
                 self._place(patch, mask, Kind.GOLD, "gold bead", centre=centre, into=self.gold)

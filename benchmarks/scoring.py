@@ -23,9 +23,9 @@ from tomoseg.saliency.initialise import random_network
 from tomoseg.saliency.predict import Predictor
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import RANDOM, load
-from tomoseg.simulate.dataset import DatasetConfig, Sample, simulate
-from tomoseg.simulate.dataset import make as make_sample
 from tomoseg.simulate.recipes import Recipe
+from tomoseg.simulate.sample import DatasetConfig, Sample, simulate
+from tomoseg.simulate.sample import make as make_sample
 
 STRIDE = 16
 SLICES = 4

@@ -145,7 +145,8 @@ class SegmentConfig:
     output_grid
         Where it was resampled, the result lies on the ``input``'s voxels or the ``model``'s.
     halo
-        Voxels of real neighbours around a core, a multiple of `STRIDE`.
+        Voxels of real neighbours around a core, a multiple of `STRIDE`; windows are
+        blended over them, as far as half a block.
     shard
         Edge of a shard in voxels, a multiple of `BLOCK`.
     seed
@@ -161,7 +162,7 @@ class SegmentConfig:
     voxel_size_angstrom: float | None = None
     resample: Resample = "auto"
     output_grid: OutputGrid = "input"
-    halo: int = 32
+    halo: int = 16
     shard: int = 256
     seed: int = 0
     ome_version: OmeVersion = "0.5"

@@ -165,11 +165,9 @@ class Window:
     valid: Box
     pad: tuple[tuple[int, int], ...]
 
-    @property
-    def core_in_window(self) -> Box:
-        """The core in coordinates whose zero is the window's first voxel."""
-        before = tuple(low for low, _ in self.pad)
-        return self.core.relative_to(self.valid).shift(before)
+    def inside(self, box: Box) -> Box:
+        """Return a box of the volume in coordinates whose zero is the window's first voxel."""
+        return box.relative_to(self.valid).shift(tuple(low for low, _ in self.pad))
 
 
 def window_around(core: Box, *, volume: Index, edge: int, halo: int) -> Window:

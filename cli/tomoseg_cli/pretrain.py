@@ -127,7 +127,8 @@ def _tomograms(
     data: tuple[str, ...], validation: str | None, flags: dict[str, Any]
 ) -> "tuple[Tomograms, Tomograms, tuple[str, str]]":
     from tomoseg.pretrain.samples import Joined
-    from tomoseg.simulate.dataset import PRESETS, Simulated, open_dataset
+    from tomoseg.simulate.dataset import Simulated, open_dataset
+    from tomoseg.simulate.sample import PRESETS
 
     count = flags["on_the_fly"]
     library = {name: flags[name] for name in ("structures", "membranes") if flags[name]}

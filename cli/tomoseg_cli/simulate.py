@@ -14,7 +14,7 @@ from tomoseg_cli.console import ProgressReport, common_options, configure_loggin
 from tomoseg_cli.running import open_lazily, stop_on_signal
 
 if TYPE_CHECKING:
-    from tomoseg.simulate.dataset import DatasetConfig
+    from tomoseg.simulate.sample import DatasetConfig
 
 LOOKS = ("random", "standard", "paper")
 SPLITS = ("train", "validation", "test")
@@ -65,11 +65,11 @@ def simulate(
 
     Repeat an interrupted command to go on where it stopped.
     """
-    from tomoseg.simulate import dataset
+    from tomoseg.simulate.sample import PRESETS
 
     configure_logging(quiet=quiet, verbose=verbose)
     chosen = {k: v for k, v in settings.items() if v is not None and v != ()}
-    config = dataclasses.replace(dataset.PRESETS[preset], **chosen)
+    config = dataclasses.replace(PRESETS[preset], **chosen)
     path = Path(out)
     if path.suffix == ".zarr":
         return _dataset(path, config, workers, as_json=as_json, quiet=quiet)
@@ -77,11 +77,11 @@ def simulate(
 
 
 def _tomogram(path: Path, config: "DatasetConfig", *, overwrite: bool, as_json: bool) -> int:
-    from tomoseg.simulate import dataset
     from tomoseg.simulate.files import output_files, write_tomogram
+    from tomoseg.simulate.sample import simulate as make
 
     files = output_files(path, overwrite=overwrite)
-    sample = dataset.simulate(config, 0)
+    sample = make(config, 0)
     write_tomogram(files, sample, config, overwrite=overwrite)
     figures = {name: sample.record[name] for name in ("snr", "salient_fraction")}
     text = "\n".join(f"{name:12} {file}" for name, file in files.items())
@@ -117,8 +117,8 @@ def _dataset(
 
 def make_one(path: str, config: str, number: int) -> int:
     """Make and write one tomogram of a data set, on a worker; return its number."""
-    from tomoseg.simulate import dataset
+    from tomoseg.simulate import dataset, sample
 
-    settings = dataset.DatasetConfig.from_dict(json.loads(config))
-    dataset.write(Path(path), settings, number, dataset.simulate(settings, number))
+    settings = sample.DatasetConfig.from_dict(json.loads(config))
+    dataset.write(Path(path), settings, number, sample.simulate(settings, number))
     return number

@@ -37,12 +37,12 @@ def test_windows_do_not_depend_on_the_shard():
 def test_bytes_count_every_term():
     # distinct primes, so that a dropped term shows
     small = Plan(shape=(64,) * 3, itemsize=7, shard=64, halo=16, lane_bytes=1009)
-    assert small.shard_bytes() == 7 * 64**3 + 4 * 64**3
+    assert small.shard_bytes() == 7 * 64**3 + 4 * 80**3
     assert small.worker_bytes(lanes=3) == BASE_BYTES + small.shard_bytes() + 3 * 1009
     two = Plan(shape=(64, 64, 128), itemsize=7, shard=64, halo=16, lane_bytes=1009)
-    assert two.shard_bytes() == 7 * 64 * 64 * 80 + 4 * 64**3
+    assert two.shard_bytes() == 7 * 64 * 64 * 80 + 4 * 80 * 80 * 96
     layered = Plan(shape=(512,) * 3, itemsize=7, shard=128, halo=16, lane_bytes=0)
-    assert layered.shard_bytes() == 7 * 96 * 144 * 144 + 4 * 128**3
+    assert layered.shard_bytes() == 7 * 96 * 144 * 144 + 4 * 160**3
     assert two.worker_bytes(lanes=1) == BASE_BYTES + 2 * two.shard_bytes() + 1009
 
 

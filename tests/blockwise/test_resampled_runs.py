@@ -84,7 +84,7 @@ def test_a_resampled_volume_has_no_seams(tmp_path, weights, monkeypatch, voxel_s
     zarr.create_array(tmp_path / "in.zarr", data=ndimage.gaussian_filter(noise, 1.5))
     settings = config(weights, voxel_size_angstrom=voxel_size)
     summary = run(tmp_path / "in.zarr", tmp_path / "out.zarr", settings)
-    assert summary.seam == pytest.approx(1, abs=0.02)
+    assert summary.seam == pytest.approx(1, abs=0.06)
 
 
 def test_normalisation_is_that_of_the_grid_the_network_works_on(tmp_path, weights):

@@ -11,7 +11,7 @@ from tomoseg.intensity import normalise, robust_location_scale
 from tomoseg.metrics import score
 from tomoseg.saliency.predict import Predictor
 from tomoseg.saliency.weights import load, shipped
-from tomoseg.simulate.dataset import DatasetConfig, simulate
+from tomoseg.simulate.sample import DatasetConfig, simulate
 
 MOST_BYTES = 16 * 2**20
 

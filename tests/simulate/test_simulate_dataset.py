@@ -10,17 +10,9 @@ import zarr
 from tomoseg.errors import InputError, RequestError
 from tomoseg.geometry import Box, whole
 from tomoseg.intensity import robust_location_scale
-from tomoseg.simulate.dataset import (
-    PRESETS,
-    DatasetConfig,
-    Simulated,
-    create,
-    make,
-    open_dataset,
-    simulate,
-    write,
-)
+from tomoseg.simulate.dataset import Simulated, create, open_dataset, write
 from tomoseg.simulate.recipes import random_recipe, standard_recipe, without_objects
+from tomoseg.simulate.sample import PRESETS, DatasetConfig, make, simulate
 
 SMALL = DatasetConfig(count=2, shape=(64, 64, 72), seed=3)
 

@@ -1,6 +1,7 @@
-"""The way back: saliency from the network's grid onto the input's, shard by shard.
+"""What the network said, blended and placed on the output's grid, shard by shard.
 
-Knows two images and the resampling between them; knows no network and no tomogram.
+Knows the image of the parts, the output and the resampling between their grids; knows no
+network and no tomogram.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -8,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tomoseg.blockwise.blend import BlendReader, Parts
 from tomoseg.blockwise.resample import Resampling, Values, regrid
 from tomoseg.blockwise.workers import worker
 from tomoseg.blockwise.write import Saliency, ShardResult, ShardWriter
 from tomoseg.config import BLOCK
 from tomoseg.geometry import Box
-from tomoseg.io.omezarr import ArrayStore, Layout
+from tomoseg.io.omezarr import Layout
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,13 @@ class Placement:
 
     Parameters
     ----------
-    model
-        Image of the saliency on the network's grid, complete where it is read.
+    parts, model
+        What shards added on the network's grid, and the image that keeps it, complete
+        where it is read.
     layout
         The output, where it is written now.
     back
-        From the network's grid to the output's.
+        From the network's grid to the output's; None where they are the same.
     threshold
         Probability from which a voxel belongs to the mask.
     run
@@ -36,9 +39,10 @@ class Placement:
         Tiles computed at once in one worker.
     """
 
+    parts: Parts
     model: Layout
     layout: Layout
-    back: Resampling
+    back: Resampling | None
     threshold: float
     run: int
     lanes: int
@@ -49,8 +53,8 @@ class Placement:
 
     def needs(self, number: int) -> list[int]:
         """Return the shards of the network's grid that a shard of the output rests on."""
-        box = self.back.source_box(self.layout.shards(0).cell(number))
-        return self.model.shards(0).numbers_in(box)
+        box = self.layout.shards(0).cell(number)
+        return self.parts.needed_for(self.back.source_box(box) if self.back else box)
 
 
 class Placer:
@@ -58,23 +62,30 @@ class Placer:
 
     def __init__(self, placement: Placement) -> None:
         self._back = placement.back
-        self._source = ArrayStore(placement.model, "image", 0)
+        self._source = BlendReader(placement.parts, placement.model)
         self._writer = ShardWriter(
-            placement.layout, threshold=placement.threshold, run=placement.run
+            placement.layout, run=placement.run, threshold=placement.threshold
         )
         self._lanes = ThreadPoolExecutor(placement.lanes, "lane")
 
     def place(self, number: int) -> ShardResult:
-        """Interpolate, write and record one shard."""
+        """Blend, interpolate, write and record one shard."""
         return self._writer.write(number, self._compute)
 
     def _compute(self, shard: Box) -> Saliency:
         saliency = np.empty(shard.shape, np.uint8)
         for z in range(shard.start[0], shard.stop[0], BLOCK):
             layer = Box((z, *shard.start[1:]), (min(z + BLOCK, shard.stop[0]), *shard.stop[1:]))
-            values = regrid(self._back, layer, self._source.read, _as_floats, self._lanes.map)
-            saliency[layer.relative_to(shard).slices] = np.rint(values)
+            saliency[layer.relative_to(shard).slices] = self._layer(layer)
         return saliency
+
+    def _layer(self, layer: Box) -> Saliency:
+        read = self._source.read
+        if self._back is None:
+            return read(layer)
+        return np.rint(regrid(self._back, layer, read, _as_floats, self._lanes.map)).astype(
+            np.uint8
+        )
 
     def close(self) -> None:
         """Close what is open."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tomoseg.blockwise.blend import Parts
 from tomoseg.blockwise.resample import Resampling
 from tomoseg.config import BLOCK, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
@@ -68,6 +69,11 @@ class Plan:
         return Lattice(self.shape, BLOCK)
 
     @property
+    def parts(self) -> Parts:
+        """What shards keep until their windows are blended, over the whole halo."""
+        return Parts(self.shape, self.shard, min(self.halo, BLOCK // 2))
+
+    @property
     def window_shape(self) -> Index:
         """Shape of every window in voxels."""
         return (BLOCK + 2 * self.halo,) * len(self.shape)
@@ -96,8 +102,10 @@ class Plan:
         """Return the peak bytes that one shard in flight takes, besides its windows."""
         largest = self.shards.cell(0)
         read = max(self._layer_bytes(self.read_box(layer)) for layer in self.layers(largest))
-        # saliency and mask, and both once more while the codec encodes them
-        return read + self._decoding_bytes() + 4 * largest.size
+        # the part in two bytes a voxel, and once more while the codec encodes it; saliency
+        # and mask of a shard, later, take no more
+        part = self.parts.stored(0, self.parts.box(0)).stop
+        return read + self._decoding_bytes() + 4 * math.prod(part)
 
     def _layer_bytes(self, seen: Box) -> int:
         """Return the bytes of a layer as it is read, and as it is resampled."""

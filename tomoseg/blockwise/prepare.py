@@ -109,36 +109,25 @@ class Prepared:
         return self.source.statistics
 
     @property
-    def goes_back(self) -> bool:
-        """Whether the result is brought back from the network's grid to the input's."""
-        return self.source.resampling is not None and self.config.output_grid == "input"
-
-    @property
     def output_grid(self) -> Grid:
         """The voxels of the output."""
-        return self.input_grid if self.goes_back else self.network_grid
+        return self.input_grid if self.config.output_grid == "input" else self.network_grid
+
+    def parts_layout(self, path: Path) -> Layout:
+        """Return the layout of what the network says, for an output written at `path`.
+
+        An image of its own in the output's scratch folder, until it is placed.
+        """
+        return self.plan.parts.layout(self.layout(path), str(model_folder(path)))
 
     def layout(self, path: Path) -> Layout:
         """Return the layout of the output, written at `path`."""
-        return self._layout(path, self.output_grid, label=True)
-
-    def network_layout(self, path: Path) -> Layout:
-        """Return the layout of what the network says, for an output written at `path`.
-
-        Where it goes back to the input's grid, that is an image of its own in the
-        output's scratch folder; elsewhere it is the output.
-        """
-        if not self.goes_back:
-            return self.layout(path)
-        return self._layout(model_folder(path), self.network_grid, label=False)
-
-    def _layout(self, path: Path, grid: Grid, *, label: bool) -> Layout:
+        grid = self.output_grid
         return Layout(
             path=str(path),
             shape=grid.shape,
             voxel_size_angstrom=grid.voxel_size_angstrom,
             origin_angstrom=grid.origin_angstrom,
-            label=label,
             shard=self.plan.shard,
             version=self.config.ome_version,
         )
@@ -147,7 +136,7 @@ class Prepared:
         """Return what the workers are told that run the network."""
         return Job(
             source=self.source,
-            layout=self.network_layout(path),
+            layout=self.parts_layout(path),
             refined=path / SCRATCH / "refined.safetensors",
             config=self.config,
             plan=self.plan,
@@ -157,11 +146,15 @@ class Prepared:
         )
 
     def placement(self, path: Path, run: int) -> Placement:
-        """Return what the workers are told that bring the saliency back."""
+        """Return what the workers are told that blend the saliency and place it."""
+        back = None
+        if self.output_grid != self.network_grid:
+            back = Resampling.between(self.network_grid, self.output_grid, "linear")
         return Placement(
-            model=self.network_layout(path),
+            parts=self.plan.parts,
+            model=self.parts_layout(path),
             layout=self.layout(path),
-            back=Resampling.between(self.network_grid, self.input_grid, "linear"),
+            back=back,
             threshold=self.config.threshold,
             run=run,
             lanes=self.lanes,
@@ -232,7 +225,7 @@ class Prepared:
             "lanes_per_worker": self.lanes,
             "worker_bytes": plan.worker_bytes(self.lanes),
             "output_bytes_at_most": 2 * math.prod(output.shape) * 8 // 7,
-            "scratch_bytes_at_most": math.prod(plan.shape) if self.goes_back else 0,
+            "scratch_bytes_at_most": 2 * math.prod(plan.parts.stored_shape),
         }
 
 

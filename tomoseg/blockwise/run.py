@@ -114,10 +114,7 @@ class _Run:
     def complete(self) -> Summary:
         try:
             refinement = self._refine()
-            if self._prepared.goes_back:
-                computed, seam = self._segment_and_place()
-            else:
-                computed, seam = self._segment(range(len(self._job.plan.shards))), self._seam()
+            computed, seam = self._segment_and_place()
             self._pyramid()
         finally:
             workers.release()
@@ -163,17 +160,17 @@ class _Run:
         (report,) = self._map("refine", function, [0], 1)
         return report
 
-    def _segment(self, wanted: Iterable[int]) -> int:
-        """Run the network over shards of its grid; return how many had to be computed."""
+    def _segment(self, wanted: Iterable[int]) -> None:
+        """Run the network over shards of its grid."""
 
         def function(run: int) -> Callable[[int], ShardResult]:
             job = dataclasses.replace(self._job, run=run)
             return functools.partial(shard.segment_shard, job)
 
-        return self._finish("segment", self._job.layout, wanted, function)
+        self._finish("segment", self._job.layout, wanted, function)
 
     def _segment_and_place(self) -> tuple[int, float | None]:
-        """Run the network on its own grid, and bring what it says back to the input's.
+        """Run the network, then blend what it says and place it on the output's grid.
 
         Two maps over two lattices, each with its journal: were shards of the output to
         run the network themselves, every block on their faces would be computed again.
@@ -221,12 +218,10 @@ class _Run:
             create(layout, {"layout": layout_values(layout)}, folder=journal.SCRATCH)
 
     def _remove_scratch(self) -> None:
-        """Remove what lay on the network's grid, and leftovers of killed runs.
+        """Remove the parts, and leftovers of killed runs.
 
-        Its name goes first, so that its journal never outlives what it records.
+        Their name goes first, so that their journal never outlives what it records.
         """
-        if not self._prepared.goes_back:
-            return
         scratch = Path(self._job.layout.path)
         with storage_errors("Removing", scratch):
             if scratch.exists():
@@ -260,11 +255,9 @@ class _Run:
 
 
 def _raise_failed(results: list[ShardResult], output: Path) -> None:
-    failed = sorted((result.shard, result.error) for result in results if result.error)
-    if failed:
-        number, error = failed[0]
+    errors = [result.error for result in results if result.error]
+    if errors:
         raise Stopped(
-            f"{output}: {len(failed)} of {len(results)} shards failed, the first of them "
-            f"number {number} ({error}).",
+            f"{output}: {len(errors)} of {len(results)} shards failed ({errors[0]}).",
             f"'tomoseg status {output}' names them all; the same command tries them again.",
         )

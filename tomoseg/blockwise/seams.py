@@ -1,9 +1,10 @@
 """The seam measure: does the saliency jump where blocks meet? Exact integer sums.
 
 Mean absolute difference of neighbouring voxels across block planes, over the same mean
-across the other planes at multiples of the network's stride: 1.00 is perfect. A network
-that upsamples leaves a faint pattern of its stride everywhere, seam or not; only planes of
-one phase compare.
+across the planes beside them: objects differ from place to place, but little from one
+plane to the next. A network that upsamples leaves a faint pattern of its stride
+everywhere, seam or not, so this ratio is divided by that of the other planes at multiples
+of the stride. 1.00 is perfect.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomoseg.config import BLOCK, STRIDE
-from tomoseg.geometry import Box
+from tomoseg.geometry import Box, Index
 
 
 @dataclass(frozen=True)
@@ -21,32 +22,31 @@ class SeamSums:
 
     Parameters
     ----------
-    across, inside
-        Sum of the differences across block planes, and across the other planes at
-        multiples of the stride.
-    across_pairs, inside_pairs
+    sums
+        Of the differences across block planes, across the planes beside those, across the
+        other planes at multiples of the stride, and beside those.
+    pairs
         Number of voxel pairs in each sum.
     """
 
-    across: int = 0
-    across_pairs: int = 0
-    inside: int = 0
-    inside_pairs: int = 0
+    sums: tuple[int, ...] = (0, 0, 0, 0)
+    pairs: tuple[int, ...] = (0, 0, 0, 0)
 
     def __add__(self, other: "SeamSums") -> "SeamSums":
         return SeamSums(
-            self.across + other.across,
-            self.across_pairs + other.across_pairs,
-            self.inside + other.inside,
-            self.inside_pairs + other.inside_pairs,
+            tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)),
+            tuple(a + b for a, b in zip(self.pairs, other.pairs, strict=True)),
         )
 
     @property
     def measure(self) -> float | None:
-        """The ratio of the two means; None in a volume of one block or without contrast."""
-        if not self.across_pairs or not self.inside:
+        """The ratio of the two ratios; None in a volume of one block or without contrast."""
+        if not all(self.sums):
             return None
-        return (self.across / self.across_pairs) / (self.inside / self.inside_pairs)
+        across, beside, phase, beside_phase = (
+            total / count for total, count in zip(self.sums, self.pairs, strict=True)
+        )
+        return (across / beside) / (phase / beside_phase)
 
 
 def with_low_neighbours(owned: Box) -> Box:
@@ -54,7 +54,7 @@ def with_low_neighbours(owned: Box) -> Box:
     return Box(tuple(max(0, a - 1) for a in owned.start), owned.stop)
 
 
-def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box) -> SeamSums:
+def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box, shape: Index) -> SeamSums:
     """Sum the differences between each voxel of a box and its lower neighbours.
 
     Parameters
@@ -63,6 +63,8 @@ def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box) -> SeamSums:
         Voxels of `box`, which is ``with_low_neighbours(owned)``.
     box, owned
         What `saliency` holds, and which voxels of it this call owns.
+    shape
+        Of the volume.
     """
     total = SeamSums()
     inner = owned.relative_to(box)
@@ -74,13 +76,24 @@ def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box) -> SeamSums:
         difference = np.abs(np.diff(values, axis=axis))
         others = tuple(k for k in range(values.ndim) if k != axis)
         sums = difference.sum(axis=others, dtype=np.int64)
-        plane = np.arange(len(sums)) + first + 1
-        across, inside = plane % BLOCK == 0, (plane % STRIDE == 0) & (plane % BLOCK != 0)
         pairs = difference.size // max(1, len(sums))
+        chosen = _kinds(np.arange(len(sums)) + first + 1, shape[axis])
         total += SeamSums(
-            int(sums[across].sum()),
-            int(across.sum()) * pairs,
-            int(sums[inside].sum()),
-            int(inside.sum()) * pairs,
+            tuple(int(sums[planes].sum()) for planes in chosen),
+            tuple(int(planes.sum()) * pairs for planes in chosen),
         )
     return total
+
+
+def _kinds(plane: NDArray[np.int_], length: int) -> tuple[NDArray[np.bool_], ...]:
+    """Tell which planes belong to each of the four sums; plane k lies before voxel k."""
+    nearest = (plane + 1) // STRIDE * STRIDE  # of a plane at or beside a multiple
+    distance = np.abs(plane - nearest)
+    inside = (nearest > 0) & (nearest < length)
+    seam = nearest % BLOCK == 0
+    return (
+        inside & seam & (distance == 0),
+        inside & seam & (distance == 1),
+        inside & ~seam & (distance == 0),
+        inside & ~seam & (distance == 1),
+    )

@@ -7,6 +7,7 @@ lanes. Knows nothing of who calls it or of other shards.
 import dataclasses
 import functools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomoseg.blockwise.blend import BlendReader, Sums, contribution
 from tomoseg.blockwise.plan import Plan
 from tomoseg.blockwise.seams import SeamSums, seam_sums, with_low_neighbours
 from tomoseg.blockwise.source import Source
 from tomoseg.blockwise.workers import worker
-from tomoseg.blockwise.write import Saliency, ShardResult, ShardWriter
+from tomoseg.blockwise.write import ShardResult, ShardWriter
 from tomoseg.config import SegmentConfig
 from tomoseg.geometry import Box, Window
 from tomoseg.io.omezarr import Kind, Layout
@@ -41,7 +43,7 @@ class Job:
     source
         The input as the network sees it.
     layout
-        The image on the network's grid, where it is written now.
+        The image of the parts (`tomoseg.blockwise.blend`), where it is written now.
     refined
         File of the weights that scope ``volume`` refines.
     config, plan
@@ -81,8 +83,11 @@ class Worker:
     @functools.cached_property
     def _writer(self) -> ShardWriter:
         """The image: refinement comes before it is there, and without it."""
-        job = self.job
-        return ShardWriter(job.layout, threshold=job.config.threshold, run=job.run)
+        return ShardWriter(self.job.layout, run=self.job.run)
+
+    @functools.cached_property
+    def _blend(self) -> BlendReader:
+        return BlendReader(self.job.plan.parts, self.job.layout)
 
     @functools.cached_property
     def _model(self) -> SaliencyModel:
@@ -100,26 +105,29 @@ class Worker:
 
     def segment(self, number: int) -> ShardResult:
         """Read, compute, write and record one shard; a failure is recorded and returned."""
-        return self._writer.write(number, self._compute)
+        return self._writer.write(number, functools.partial(self._compute, number))
 
-    def _compute(self, shard: Box) -> Saliency:
-        """Return the saliency of a shard, 0-255, reading it layer by layer."""
-        saliency = np.empty(shard.shape, np.uint8)
-        for layer in self.job.plan.layers(shard):
-            seen = self.job.plan.read_box(layer)
+    def _compute(self, number: int, stored: Box) -> Sums:
+        """Return what a shard's windows add, reading it layer by layer."""
+        plan, parts = self.job.plan, self.job.plan.parts
+        part = np.zeros(stored.shape, np.uint16)
+        adding = threading.Lock()
+        for layer in plan.layers(plan.shards.cell(number)):
+            seen = plan.read_box(layer)
             raw = self._reader.read(seen, self._lanes.map)
 
             def one(item: tuple[int, Window], raw: NDArray[Any] = raw, seen: Box = seen) -> None:
-                number, window = item
+                block, window = item
                 values = self._normalised(raw[window.valid.relative_to(seen).slices], window)
-                probability = self._block_model(number, values).saliency(values[None])[0]
-                core = probability[window.core_in_window.slices]
-                saliency[window.core.relative_to(shard).slices] = np.rint(core * np.float32(255))
+                probability = self._block_model(block, values).saliency(values[None])[0]
+                box, added = contribution(probability, window, plan.shape, parts.width)
+                place = parts.stored(number, box).relative_to(stored)
+                with adding:  # whole numbers: the order in which lanes finish is no matter
+                    part[place.slices] += added
 
-            # each block is written by one lane: the order in which lanes finish is no matter
-            for _ in self._lanes.map(one, self.job.plan.windows(layer)):
+            for _ in self._lanes.map(one, plan.windows(layer)):
                 pass
-        return saliency
+        return part
 
     def _block_model(self, number: int, values: NDArray[np.float32]) -> SaliencyModel:
         config = self.job.config
@@ -183,11 +191,11 @@ class Worker:
         return float(means.mean(axis=(1, 3, 5)).std())
 
     def seams(self, number: int) -> SeamSums:
-        """Sum the seam measure over one finished shard."""
+        """Sum the seam measure over one shard, once it and its neighbours are finished."""
         total = SeamSums()
         for layer in self.job.plan.layers(self.job.plan.shards.cell(number)):
             box = with_low_neighbours(layer)
-            total += seam_sums(self._writer.read(box), box, layer)
+            total += seam_sums(self._blend.read(box), box, layer, self.job.plan.shape)
         return total
 
 
@@ -202,7 +210,7 @@ def refine_volume(job: Job, _: int = 0) -> dict[str, Any]:
 
 
 def shard_seams(job: Job, number: int) -> SeamSums:
-    """Sum the seam measure over one finished shard."""
+    """Sum the seam measure over one shard, once it and its neighbours are finished."""
     return worker(job).seams(number)
 
 

@@ -28,8 +28,8 @@ class Status:
     complete
         Whether a run finished it and nothing has been found damaged since.
     shards, done
-        Shards in all, and those that are finished. Until they are placed, those on the
-        network's own grid count as well, after those of the output.
+        Shards in all, and those that are finished. Until the output is complete, those on
+        the network's own grid count as well, before those of the output.
     failed
         Error of every shard whose last attempt failed, by number.
     damaged
@@ -83,7 +83,7 @@ def read_status(
     shards, done = 0, 0
     failed: dict[int, str] = {}
     damaged: list[int] = []
-    for image in (path, model_folder(path)):
+    for image in (model_folder(path), path):
         if not image.is_dir():
             continue
         layout, _ = layout_of(image)

@@ -19,6 +19,7 @@ from tomoseg.geometry import Box
 from tomoseg.io.omezarr import ArrayStore, Kind, Layout
 
 Saliency = NDArray[np.uint8]
+Voxels = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,19 @@ class ShardWriter:
     ----------
     layout
         Of an image that exists.
-    threshold
-        Probability from which a voxel belongs to the mask, where the layout has one.
     run
         Number of this run in the journal.
+    threshold
+        Probability from which a voxel belongs to the mask, where the layout has one.
     """
 
-    def __init__(self, layout: Layout, *, threshold: float, run: int) -> None:
+    def __init__(self, layout: Layout, *, run: int, threshold: float = 0.5) -> None:
         self._shards = layout.shards(0)
         self._threshold = threshold
         self._stores = {kind: ArrayStore(layout, kind, 0) for kind in layout.kinds()}
         self._journal = JournalWriter(journal_folder(Path(layout.path)), run)
 
-    def write(self, number: int, compute: Callable[[Box], Saliency]) -> ShardResult:
+    def write(self, number: int, compute: Callable[[Box], Voxels]) -> ShardResult:
         """Compute, write and record one shard; a failure is recorded and returned.
 
         Parameters
@@ -67,7 +68,7 @@ class ShardWriter:
         number
             Of the shard.
         compute
-            Returns the saliency of a box, 0-255.
+            Returns the voxels of the image in a box.
         """
         self._journal.append(number, "begin")
         try:
@@ -80,10 +81,10 @@ class ShardWriter:
             return ShardResult(number, message, {})
         return ShardResult(number, "", seconds)
 
-    def _write(self, number: int, compute: Callable[[Box], Saliency]) -> dict[str, float]:
+    def _write(self, number: int, compute: Callable[[Box], Voxels]) -> dict[str, float]:
         started = time.perf_counter()
         box = self._shards.cell(number)
-        arrays: dict[Kind, Saliency] = {"image": compute(box)}
+        arrays: dict[Kind, Voxels] = {"image": compute(box)}
         if "mask" in self._stores:
             arrays["mask"] = binarise(arrays["image"], self._threshold)
         computed = time.perf_counter()
@@ -99,10 +100,6 @@ class ShardWriter:
         }
         self._journal.append(number, "done", arrays=outcome, seconds=seconds)
         return seconds
-
-    def read(self, box: Box) -> Saliency:
-        """Return saliency that was written, 0-255."""
-        return self._stores["image"].read(box)
 
     def close(self) -> None:
         """Close the journal."""

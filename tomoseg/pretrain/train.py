@@ -298,9 +298,7 @@ def _start(request: Request) -> tuple[USalNet, Recipe]:
         )
     if request.deepen:
         network = deepened(network, recipe.architecture.decoder_convolutions)
-    return network, dataclasses.replace(
-        recipe, architecture=network.architecture, init=card.sha256
-    )
+    return network, dataclasses.replace(recipe, architecture=network.architecture, init=card.sha256)
 
 
 def _fingerprint(recipe: Recipe, request: Request) -> dict[str, Any]:

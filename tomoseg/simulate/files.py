@@ -15,7 +15,7 @@ from tomoseg.errors import RequestError
 from tomoseg.geometry import whole
 from tomoseg.io.mrc import MrcWriter
 from tomoseg.io.storage import require_writable, storage_errors, write_json
-from tomoseg.simulate.dataset import DatasetConfig, Sample
+from tomoseg.simulate.sample import DatasetConfig, Sample
 
 COLUMNS = ("instance", "kind", "name", "z", "y", "x", *(f"r{i}{j}" for i in "zyx" for j in "zyx"))
 

@@ -113,7 +113,9 @@ def paper_recipe(
 
 def without_objects(recipe: Recipe) -> Recipe:
     """Return a recipe of ice alone."""
-    scene = replace(recipe.scene, crowding=0.0, vesicles=0, sheets=0, filaments=0, beads=0, carbon=False)
+    scene = replace(
+        recipe.scene, crowding=0.0, vesicles=0, sheets=0, filaments=0, beads=0, carbon=False
+    )
     return replace(recipe, scene=scene)
 
 

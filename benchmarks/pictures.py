@@ -18,16 +18,45 @@ def draw_rows(path: Path, volumes: dict[str, np.ndarray], axes: tuple[int, ...] 
     """
     first = next(iter(volumes.values()))
     rows: tuple[int | None, ...] = axes if first.ndim == 3 else (None,)
-    size = (4.2 * len(volumes), 4.0 * len(rows))
-    figure, panels = plt.subplots(
-        len(rows), len(volumes), figsize=size, layout="constrained", squeeze=False
+    _draw_grid(path, [_planes(volumes, axis) for axis in rows])
+
+
+def draw_beside(path: Path, sets: dict[str, dict[str, np.ndarray]]) -> None:
+    """Draw the middle z slice of several sets of volumes, a row each, drawn as `draw_rows`."""
+    rows = [_planes(volumes, 0) for volumes in sets.values()]
+    _draw_grid(
+        path,
+        [
+            {f"{name}: {title}": plane for title, plane in row.items()}
+            for name, row in zip(sets, rows, strict=True)
+        ],
     )
-    for axis, row in zip(rows, panels, strict=True):
-        for panel, (name, volume) in zip(row, volumes.items(), strict=True):
-            at = 0 if axis is None else volume.shape[axis] // 2
-            plane = volume if axis is None else volume.take(at, axis)
+
+
+Planes = dict[str, np.ndarray]
+
+
+def _planes(volumes: dict[str, np.ndarray], axis: int | None) -> Planes:
+    """Return the middle slice of each volume across `axis`, by its title."""
+    if axis is None:
+        return volumes
+    middle = {name: volume.shape[axis] // 2 for name, volume in volumes.items()}
+    return {
+        f"{name}, {'zyx'[axis]} = {middle[name]}": volume.take(middle[name], axis)
+        for name, volume in volumes.items()
+    }
+
+
+def _draw_grid(path: Path, rows: list[Planes]) -> None:
+    columns = len(rows[0])
+    figure, panels = plt.subplots(
+        len(rows), columns, figsize=(4.2 * columns, 4.0 * len(rows)), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for row, line in zip(rows, panels, strict=True):
+        for panel, (title, plane) in zip(line, row.items(), strict=True):
             _show(panel, plane)
-            panel.set_title(name if axis is None else f"{name}, {'zyx'[axis]} = {at}")
+            panel.set_title(title)
             panel.set_axis_off()
     figure.savefig(path, dpi=75)
     plt.close(figure)

@@ -5,7 +5,8 @@
 HIV-1 virions (EMDB 1155, drawn by eye as filled ellipsoids: rough), a microtubule (light
 on dark, mask of its wall) and one slice of a SARS-CoV-2 tomogram (a 2-D network). Volumes
 run as ``tomoseg segment`` (options after -- are passed on). Leaves a picture of each in
-FOLDER and prints scores beside those of a difference of Gaussians and of trivial maps.
+FOLDER, and beside.png with a simulated tomogram over a real one, and prints scores beside
+those of a difference of Gaussians and of trivial maps.
 """
 
 import argparse
@@ -17,16 +18,18 @@ import numpy as np
 from baselines import BASELINES
 from independent_scene import data_folder
 from networks import split_arguments
-from pictures import draw_rows
+from pictures import draw_beside, draw_rows
 from scipy import ndimage
 from scoring import (
     NETWORK,
     Results,
     evaluate,
     load_2d,
+    make_home,
     normalised,
     read_output,
     saliency_of_image,
+    saliency_of_volume,
     segment,
 )
 from skimage.io import imread
@@ -43,6 +46,9 @@ IMAGE = ("TS_001.133.tif", "TS_001.133_ground_truth.tif")
 IMAGE_BLUR = 2.0
 """Sigma in pixels before the image is taken at every second one: it is finely sampled."""
 
+SIMULATED, SIMULATED_SNR = 2, 0.5
+"""Number and SNR of the home tomogram that is shown beside the real ones."""
+
 Maps = dict[str, np.ndarray]
 
 
@@ -51,8 +57,10 @@ def read(path: Path) -> np.ndarray:
         return np.array(file.data)
 
 
-def volume(name: str, folder: Path, weights: str, options: list[str]) -> tuple[np.ndarray, Maps]:
-    """Segment a volume as a user does; return its truth, and every method's saliency."""
+def volume(
+    name: str, folder: Path, weights: str, options: list[str]
+) -> tuple[np.ndarray, Maps, Maps]:
+    """Segment a volume as a user does; return its truth, every method's saliency, the picture."""
     source, truth, contrast = VOLUMES[name]
     output = folder / f"{name.split()[0].lower()}.zarr"
     flags = ["--contrast", contrast, "--weights", weights, "--overwrite", *options]
@@ -60,8 +68,16 @@ def volume(name: str, folder: Path, weights: str, options: list[str]) -> tuple[n
     density = read(data_folder() / "real" / source)
     maps = {NETWORK: read_output(output)} | _baselines(normalised(density, contrast))
     mask, inside = read_output(output, "mask"), read(data_folder() / "real" / truth) != 0
-    _draw(folder / f"{output.stem}.png", density.astype(np.float32), maps, mask, inside)
-    return inside, maps
+    shown = _shown(density.astype(np.float32), maps, mask, inside)
+    draw_rows(folder / f"{output.stem}.png", shown)
+    return inside, maps, shown
+
+
+def simulated(weights: str, options: list[str]) -> Maps:
+    """Return the picture of a simulated tomogram of complexes that were not trained on."""
+    density, truth = make_home(SIMULATED, SIMULATED_SNR)
+    saliency = saliency_of_volume(density, 10.0, weights, *options)
+    return _shown(density, {NETWORK: saliency}, (saliency >= 128).astype(np.uint8), truth)
 
 
 def image(folder: Path, weights: str) -> tuple[np.ndarray, Maps]:
@@ -72,7 +88,8 @@ def image(folder: Path, weights: str) -> tuple[np.ndarray, Maps]:
     saliency = saliency_of_image(load_2d(weights), intensities)
     maps = {NETWORK: saliency} | _baselines(intensities)
     inside = truth[::2, ::2] > 0
-    _draw(folder / "sars.png", small, maps, (saliency >= 0.5).astype(np.uint8), inside)
+    mask = (saliency >= 0.5).astype(np.uint8)
+    draw_rows(folder / "sars.png", _shown(small, maps, mask, inside))
     return inside, maps
 
 
@@ -80,11 +97,11 @@ def _baselines(intensities: np.ndarray) -> Maps:
     return {name: baseline(intensities) for name, baseline in BASELINES.items()}
 
 
-def _draw(path: Path, density: np.ndarray, maps: Maps, mask: np.ndarray, truth: np.ndarray) -> None:
+def _shown(density: np.ndarray, maps: Maps, mask: np.ndarray, truth: np.ndarray) -> Maps:
     saliency = maps[NETWORK]
     levels = saliency if saliency.dtype == np.uint8 else np.rint(saliency * 255).astype(np.uint8)
-    shown = {"density": density, "saliency": levels, "mask": mask, "truth": truth}
-    draw_rows(path, shown)
+    truth = truth.astype(np.uint8)
+    return {"density": density, "saliency": levels, "mask": mask, "truth": truth}
 
 
 def main() -> None:
@@ -97,14 +114,16 @@ def main() -> None:
     chosen = parser.parse_args(own)
     chosen.folder.mkdir(parents=True, exist_ok=True)
     results = Results()
+    beside = {"simulated": simulated(chosen.weights, rest)}
     for name in (*VOLUMES, "SARS-CoV-2, slice"):
         if name in VOLUMES:
-            truth, maps = volume(name, chosen.folder, chosen.weights, rest)
+            truth, maps, beside[name] = volume(name, chosen.folder, chosen.weights, rest)
         else:
             truth, maps = image(chosen.folder, chosen.weights_2d)
         for method, saliency in maps.items():
             results.add(name, method, evaluate(saliency, truth))
         print(results.table(name), flush=True)
+    draw_beside(chosen.folder / "beside.png", beside)
     if chosen.json:
         record = {"weights": chosen.weights, "weights_2d": chosen.weights_2d, "options": rest}
         text = json.dumps(record | {"results": results.summary()}, indent=1)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from tomoseg.errors import FingerprintError, OutputExistsError, RequestError, Stopped
 from tomoseg.geometry import whole
+from tomoseg.io.storage import lock
 from tomoseg.pretrain import augment
 from tomoseg.pretrain.checkpoint import COLUMNS, read_curve
 from tomoseg.pretrain.recipe import Recipe, preset
@@ -128,6 +129,28 @@ def test_weights_can_be_trained_on_with_a_deeper_decoder(tmp_path: Path) -> None
     assert load(train(again).weights)[0].architecture == TINY
     deeper = dataclasses.replace(again, folder=tmp_path / "deeper", deepen=True)
     assert load(train(deeper).weights)[0].architecture == shape
+
+
+def test_a_second_training_in_one_folder_is_refused(tmp_path: Path) -> None:
+    with (
+        lock(tmp_path, tmp_path),
+        pytest.raises(OutputExistsError, match="another run works on it"),
+    ):
+        train(request(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("frozen", [0.0, 1.0])
+def test_mixed_precision_learns_what_float32_learns(tmp_path: Path, frozen: float) -> None:
+    values = {"steps": 4, "learning_rate": 1e-3, "freeze_norm_at": frozen, "validate_every": 4}
+    values["architecture"] = dataclasses.replace(TINY, decoder_convolutions=(1, 0, 0, 0, 0))
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        train(request(tmp_path / precision, tiny(precision=precision, **values)))
+        (row,) = read_curve(tmp_path / precision / "curve.csv")
+        losses[precision] = row["loss"]
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
 
 
 # Same bits -----------------------------------------------------------------------------

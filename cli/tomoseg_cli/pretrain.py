@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from tomoseg.errors import RequestError
-from tomoseg.pretrain.recipe import Preset, Recipe, preset
+from tomoseg.pretrain.recipe import Precision, Preset, Recipe, preset
 from tomoseg_cli.console import common_options, configure_logging, print_result
 from tomoseg_cli.running import stop_on_signal
 
@@ -61,6 +61,11 @@ VALIDATION_TOMOGRAMS = 24
 @click.option("--batch", type=click.IntRange(1), help="Windows per step.")
 @click.option("--window", type=click.IntRange(16), help="Edge of a window in voxels.")
 @click.option("--learning-rate", type=float, help="At its peak.")
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="bfloat16 mixes precisions: for a GPU, and CPUs that have it.",
+)
 @click.option("--base-channels", type=click.IntRange(1), help="Channels at full resolution.")
 @click.option("--init", help="Weights to start from: name or file; random ones by default.")
 @click.option(
@@ -148,7 +153,7 @@ def _tomograms(
 
 
 def _recipe(flags: dict[str, Any]) -> Recipe:
-    names = ("batch", "window", "learning_rate", "freeze_norm_at", "validate_every")
+    names = ("batch", "window", "learning_rate", "precision", "freeze_norm_at", "validate_every")
     changes = {name: flags[name] for name in names if flags[name] is not None}
     dim = int(flags["dim"])
     if flags["base_channels"] is not None:

@@ -5,10 +5,8 @@ only with all its metadata, and a finished one is replaced only by a finished on
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from tomoseg.blockwise.journal import SCRATCH
 from tomoseg.blockwise.plan import check_fingerprint
 from tomoseg.errors import OutputExistsError
 from tomoseg.io.omezarr import read_attributes
-from tomoseg.io.storage import publish, remove, storage_errors
+from tomoseg.io.storage import lock, publish, remove, storage_errors
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def claim(
     with contextlib.ExitStack() as stack:
         resumed = False
         if os.path.lexists(path):
-            stack.enter_context(_lock(_own(path)))
+            stack.enter_context(_locked(_own(path)))
             resumed = _same_request(path, fingerprint, overwrite)
             if not resumed:
                 stack.close()
@@ -86,7 +84,7 @@ def claim(
                     shutil.rmtree(path)
         if not resumed:
             create(path)
-            stack.enter_context(_lock(path))
+            stack.enter_context(_locked(path))
         for leftover in path.parent.glob(f".{path.name}.*.partial"):
             remove(leftover)  # of a run that was killed while it created or replaced
         yield Claim(path, final, resumed)
@@ -125,23 +123,5 @@ def _finish_replacing(final: Path) -> None:
         successor.rename(final)
 
 
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the output's lock; the system gives it back when this process ends, however."""
-    folder = path / SCRATCH
-    with contextlib.ExitStack() as stack:
-        with storage_errors("Locking", path):
-            folder.mkdir(exist_ok=True)
-            file = stack.enter_context((folder / "lock").open("a+"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise OutputExistsError(
-                    f"{path}: another run works on it ({file.read().strip() or 'unknown'}).",
-                    "Wait for its end, or choose another --out.",
-                ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-        yield
+def _locked(path: Path) -> contextlib.AbstractContextManager[None]:
+    return lock(path, path / SCRATCH)

@@ -5,9 +5,11 @@ Knows the file system and no formats.
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +92,42 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
             temporary.unlink(missing_ok=True)
             raise
         fsync(path.parent)
+
+
+@contextlib.contextmanager
+def lock(path: Path, folder: Path) -> Iterator[None]:
+    """Hold the lock of an output; the system gives it back when this process ends, however.
+
+    Parameters
+    ----------
+    path
+        The output, as messages name it.
+    folder
+        Where the file ``lock`` lies; made where it is missing, but not what is above it.
+
+    Raises
+    ------
+    OutputExistsError
+        Where another process holds it.
+    StorageError
+        Where the file system refuses.
+    """
+    with contextlib.ExitStack() as stack:
+        with storage_errors("Locking", path):
+            folder.mkdir(exist_ok=True)
+            file = stack.enter_context((folder / "lock").open("a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise OutputExistsError(
+                    f"{path}: another run works on it ({file.read().strip() or 'unknown'}).",
+                    "Wait for its end, or choose another --out.",
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+        yield
 
 
 def temporary_sibling(path: Path) -> Path:

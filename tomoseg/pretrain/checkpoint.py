@@ -49,7 +49,7 @@ class Folder:
     Parameters
     ----------
     path
-        The folder; made where it is missing.
+        The folder, which exists.
     """
 
     path: Path
@@ -88,8 +88,6 @@ class Folder:
         OutputExistsError
             Where it holds weights that no checkpoint explains.
         """
-        with storage_errors("Creating", self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
         there = [name for name in _FILES if (self.path / name).exists()]
         if overwrite:
             for name in there:

@@ -28,9 +28,8 @@ class Learner:
     recipe
         See `Recipe`.
     device
-        ``cpu`` or ``cuda:N``. On CUDA a batch is one group; it is computed in float32, as
-        the in-place sums of `Join` and the backward pass of local attention do not take
-        the mixed types of autocast. Training on a GPU has not been tried yet.
+        ``cpu`` or ``cuda:N``. On CUDA a batch is one group. Training on a GPU has not been
+        tried yet.
     lanes
         Groups that are computed at once on a CPU.
     """
@@ -86,7 +85,10 @@ class Learner:
     def _gradients(
         self, replica: USalNet, images: Tensor, truths: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        loss = deep_supervision_loss(replica(images), truths, dice=self.recipe.dice)
+        mixed = self.recipe.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            outputs = [logits.float() for logits in replica(images)]
+        loss = deep_supervision_loss(outputs, truths, dice=self.recipe.dice)
         return loss.detach(), torch.autograd.grad(loss, list(self._parameters.values()))
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from tomoseg.saliency.architecture import Architecture
 
 Optimiser = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "constant"]
+Precision = Literal["float32", "bfloat16"]
 Preset = Literal["default", "paper"]
 
 
@@ -46,6 +47,9 @@ class Recipe:
         `final_rate` times the peak. ``constant``: the peak throughout.
     warm_up, final_rate
         See `schedule`.
+    precision
+        ``bfloat16`` mixes: convolutions and products in bfloat16, normalisation, attention's
+        sums, loss and weights in float32 (autocast).
     clip_norm
         Gradients are scaled down to this norm; 0 leaves them.
     dice
@@ -84,6 +88,7 @@ class Recipe:
     schedule: Schedule = "cosine"
     warm_up: int = 50
     final_rate: float = 0.01
+    precision: Precision = "float32"
     clip_norm: float = 1.0
     dice: float = 1.0
     average: float = 0.998
@@ -106,6 +111,12 @@ class Recipe:
         self.architecture.check_window((self.window,) * self.architecture.dim)
         _require(self.optimiser in get_args(Optimiser), "optimiser", "adamw or sgd", self.optimiser)
         _require(self.schedule in get_args(Schedule), "schedule", "a known one", self.schedule)
+        _require(
+            self.precision in get_args(Precision),
+            "precision",
+            "float32 or bfloat16",
+            self.precision,
+        )
         _require(self.learning_rate > 0, "learning rate", "above 0", self.learning_rate)
         for name in ("momentum", "average"):
             value = getattr(self, name)

@@ -15,6 +15,7 @@ from typing import Any
 
 from tomoseg import __version__
 from tomoseg.errors import RequestError, Stopped
+from tomoseg.io.storage import lock, storage_errors
 from tomoseg.pretrain.checkpoint import Folder
 from tomoseg.pretrain.learner import Learner
 from tomoseg.pretrain.recipe import Recipe
@@ -137,11 +138,16 @@ def train(request: Request, stop: threading.Event | None = None) -> Outcome:
         Where data of the wrong split, weights or device can't serve.
     FingerprintError
         Where the folder holds another training.
+    OutputExistsError
+        Where another process trains in it, or it holds other weights.
     """
     require_split(request.training, "train", "training data")
     require_split(request.validation, "validation", "validation data")
     keep_freed_memory()
-    return _Training(request).run(stop or threading.Event())
+    with storage_errors("Creating", request.folder):
+        request.folder.mkdir(parents=True, exist_ok=True)
+    with lock(request.folder, request.folder):
+        return _Training(request).run(stop or threading.Event())
 
 
 class _Training:

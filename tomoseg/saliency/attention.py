@@ -150,7 +150,10 @@ def local_attention(
         ``(N, C, *spatial)``. The K weights of a voxel sum to 1; they are made slab by
         slab, here and again in the backward pass, and never held for the whole window.
     """
-    result: Tensor = _LocalAttention.apply(x, looked, weight, bias, kernel, dilation)  # type: ignore[no-untyped-call]
+    with torch.autocast(x.device.type, enabled=False):  # its sums are float32 throughout
+        result: Tensor = _LocalAttention.apply(  # type: ignore[no-untyped-call]
+            x.float(), looked.float(), weight, bias, kernel, dilation
+        )
     return result
 
 

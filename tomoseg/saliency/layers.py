@@ -89,6 +89,11 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return product.view(*product.shape[:2], *x.shape[2:])
 
 
+def mixed(x: Tensor) -> bool:
+    """Tell whether autocast mixes precisions, which in-place steps do not take."""
+    return torch.is_autocast_enabled(x.device.type)
+
+
 def frozen_affine(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
     """Return scale and shift, ``(C,)`` each, of a normalisation with frozen statistics."""
     assert norm.running_var is not None  # our layers track their statistics
@@ -187,7 +192,9 @@ class ConvNorm(nn.Module):
         dim = x.dim() - 2
         scale, shift = frozen_affine(self.norm)
         y = function(x, self.weight * per_channel(scale, dim + 1), shift)
-        if residual is not None:
+        if residual is not None and mixed(x):
+            y = y + residual * per_channel(scale, dim)
+        elif residual is not None:
             y.addcmul_(residual, per_channel(scale, dim))
         return y.relu_()
 
@@ -216,7 +223,10 @@ class Join(nn.Module):
             first, second, bias = first * scale[:, None], second * scale[:, None], bias * scale
             bias = bias + shift
         y = pointwise(a, first, bias)
-        y.flatten(2).baddbmm_(second.expand(len(b), -1, -1), b.flatten(2))
+        if mixed(y):
+            y = y + pointwise(b, second, torch.zeros_like(bias))
+        else:
+            y.flatten(2).baddbmm_(second.expand(len(b), -1, -1), b.flatten(2))
         if self.norm is not None and not folded:
             y = self.norm(y)
         return y.relu_()

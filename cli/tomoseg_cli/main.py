@@ -9,6 +9,7 @@ from tomoseg.errors import TomosegError
 from tomoseg_cli.console import INTERRUPTED, report_error
 from tomoseg_cli.convert import convert
 from tomoseg_cli.doctor import doctor
+from tomoseg_cli.evaluate import evaluate
 from tomoseg_cli.pretrain import pretrain
 from tomoseg_cli.segment import segment
 from tomoseg_cli.simulate import simulate
@@ -37,7 +38,7 @@ def cli() -> None:
     """
 
 
-for _command in (segment, status, convert, simulate, pretrain, doctor):
+for _command in (segment, status, convert, evaluate, simulate, pretrain, doctor):
     cli.add_command(_command)
 
 

@@ -1,0 +1,1 @@
+"""How good a result is: files against a truth."""

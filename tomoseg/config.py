@@ -132,6 +132,9 @@ class SegmentConfig:
         Name of shipped weights, path of a ``.safetensors`` file, or ``random:SEED``.
     refine
         See `RefineConfig`.
+    tta
+        Whether saliency is the mean over all flips of a window (test-time augmentation):
+        eight times the computing for volumes.
     threshold
         Saliency from which a voxel belongs to the mask.
     contrast
@@ -157,6 +160,7 @@ class SegmentConfig:
 
     weights: str = "vnet3d"
     refine: RefineConfig = field(default_factory=RefineConfig)
+    tta: bool = False
     threshold: float = 0.5
     contrast: ContrastRequest = "dark"
     voxel_size_angstrom: float | None = None

@@ -302,3 +302,14 @@ def test_resources_divide_cores_and_memory():
     assert Resources(threads=5).lanes("cpu") == 5
     assert Resources(threads=5).lanes("cuda:0") == 1
     assert Resources(workers=4, memory_bytes=400).worker_memory() == 100
+
+
+def test_the_mean_over_flips_is_a_request_of_its_own(tmp_path, volume, weights, expected):
+    output = tmp_path / "out.zarr"
+    run(volume, output, config(weights, tta=True), threads=2)
+    found = digests(output)
+    assert found["image/0"] != expected["none"]["image/0"]
+    with pytest.raises(FingerprintError, match="tta was True, now False"):
+        run(volume, output, config(weights))
+    run(volume, tmp_path / "again.zarr", config(weights, tta=True), threads=1)
+    assert digests(tmp_path / "again.zarr") == found

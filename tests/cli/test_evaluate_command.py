@@ -94,7 +94,10 @@ def test_what_does_not_fit_is_refused(tmp_path, tomoseg):
     for message, path in cases.items():
         with pytest.raises(InputError, match=message):
             evaluate(found, path)
-    for values, message in ((-saliency.astype(np.int16), "negative"), (saliency * np.float32(2), "0, 1")):
+    for values, message in (
+        (-saliency.astype(np.int16), "negative"),
+        (saliency * np.float32(2), "0, 1"),
+    ):
         wrong = write_mrc(tmp_path / f"{message[0]}.mrc", values)
         with pytest.raises(InputError, match=message):
             evaluate(wrong, str(right))

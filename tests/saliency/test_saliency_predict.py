@@ -7,9 +7,10 @@ import torch
 from saliency_toys import FLAT, SMALL
 
 from tomoseg.errors import InputError, RequestError
+from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
 from tomoseg.saliency.lanes import lane_setup, map_lanes
-from tomoseg.saliency.predict import Predictor, refuse_when_memory_ends
+from tomoseg.saliency.predict import Flipped, Predictor, refuse_when_memory_ends
 
 
 def windows(count: int, *edges: int) -> np.ndarray:
@@ -27,6 +28,18 @@ def test_a_window_does_not_depend_on_its_companions(batch: int) -> None:
         np.testing.assert_array_equal(
             predictor.saliency(given[number : number + 1])[0], together[number]
         )
+
+
+@pytest.mark.parametrize("architecture", [SMALL, FLAT])
+def test_flips_are_undone_and_averaged(architecture: Architecture) -> None:
+    given = windows(2, *(32, 48, 16)[: architecture.dim])
+    predictor = Predictor(random_network(architecture, 0))
+    flipped = Flipped(predictor)
+    found = flipped.saliency(given)
+    for axis in range(1, given.ndim):  # the mean over flips flips as its input does
+        turned = np.ascontiguousarray(np.flip(given, axis))
+        np.testing.assert_allclose(flipped.saliency(turned), np.flip(found, axis), atol=1e-6)
+    assert np.abs(found - predictor.saliency(given)).max() > 1e-4
 
 
 def test_lanes_do_not_change_bits() -> None:

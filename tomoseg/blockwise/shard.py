@@ -28,7 +28,7 @@ from tomoseg.io.omezarr import Kind, Layout
 from tomoseg.io.pyramid import build_level_shard
 from tomoseg.io.storage import fsync
 from tomoseg.saliency.lanes import lane_setup
-from tomoseg.saliency.predict import Predictor, SaliencyModel
+from tomoseg.saliency.predict import Flipped, Predictor, SaliencyModel
 from tomoseg.saliency.refine import refine
 from tomoseg.saliency.refined import Refined
 from tomoseg.saliency.weights import load
@@ -93,8 +93,11 @@ class Worker:
     def _model(self) -> SaliencyModel:
         """The network that is the same for every block; scope ``block`` has none."""
         if self.job.config.refine.scope == "volume":
-            return Refined.from_file(self.job.refined, device=self.job.device)
-        return Predictor(self._network, device=self.job.device)
+            return self._flipped(Refined.from_file(self.job.refined, device=self.job.device))
+        return self._flipped(Predictor(self._network, device=self.job.device))
+
+    def _flipped(self, model: SaliencyModel) -> SaliencyModel:
+        return Flipped(model) if self.job.config.tta else model
 
     def close(self) -> None:
         """Close what is open."""
@@ -134,7 +137,9 @@ class Worker:
         if config.refine.scope != "block":
             return self._model
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-        return refine(self._network, [values], config.refine, seed=seed, device=self.job.device)
+        return self._flipped(
+            refine(self._network, [values], config.refine, seed=seed, device=self.job.device)
+        )
 
     def _normalised(self, values: NDArray[Any], window: Window) -> NDArray[np.float32]:
         return np.pad(self.job.source.normalise(values), window.pad, mode="reflect")

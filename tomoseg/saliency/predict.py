@@ -4,6 +4,7 @@ Knows how windows are grouped into fixed batches; knows no tiling and no thresho
 """
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -75,6 +76,30 @@ class Predictor:
             batch=self.batch,
             device=self.device,
         )
+
+
+class Flipped:
+    """The mean of a model's saliency over all flips of a window: 2 to the power of its axes.
+
+    Parameters
+    ----------
+    model
+        Gets every flip of a window, one after the other.
+    """
+
+    def __init__(self, model: SaliencyModel) -> None:
+        self._model = model
+
+    def saliency(self, windows: Windows) -> Windows:
+        """Return the mean saliency of each voxel; see `SaliencyModel`."""
+        total = np.zeros(windows.shape, np.float32)
+        axes = range(1, windows.ndim)
+        for flips in itertools.product((False, True), repeat=len(axes)):
+            flipped = tuple(axis for axis, flip in zip(axes, flips, strict=True) if flip)
+            turned = np.ascontiguousarray(np.flip(windows, flipped))
+            total += np.flip(self._model.saliency(turned), flipped)
+        mean: Windows = total / np.float32(2 ** len(axes))
+        return mean
 
 
 def to_device(network: USalNet, device: str) -> USalNet:

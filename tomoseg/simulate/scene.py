@@ -21,14 +21,9 @@ from tomoseg.simulate.density import (
     rotation_between,
 )
 from tomoseg.simulate.filaments import curve, decorate, random_helix
+from tomoseg.simulate.heavy import BEAD_RADII, carbon_film, gold_bead
 from tomoseg.simulate.membranes import Lining, Membrane, from_mask, sheet, vesicle
 from tomoseg.simulate.structures import Structure
-
-GOLD_EXCESS = 11.0
-"""Dalton per cubic angstrom of gold above ice."""
-
-CARBON_EXCESS = 0.64
-"""Dalton per cubic angstrom of amorphous carbon (2.0 g/cm^3) above ice."""
 
 POSITIONS = 24
 """Places that a rendered complex is tried at before it is given up."""
@@ -303,44 +298,23 @@ class _Builder:
         return np.asarray(((sites_voxels > low) & (sites_voxels < high)).all(axis=1))
 
     def add_carbon(self) -> None:
-        """Add a film with a round hole, of which a part lies in the volume."""
-        config, random, voxel = self.config, self.random, self.config.voxel_size_angstrom
-        depth, *across = config.shape
-        radius = random.uniform(5e3, 12e3) / voxel
-        edge = random.uniform(0.1, 0.45) * min(across)  # its distance from the volume's middle
-        angle = random.uniform(0, 2 * np.pi)
-        y, x = np.ogrid[: across[0], : across[1]]
-        hole = np.hypot(
-            y - across[0] / 2 - (radius - edge) * np.sin(angle),
-            x - across[1] / 2 - (radius - edge) * np.cos(angle),
+        config = self.config
+        film = carbon_film(
+            self.random,
+            config.shape,
+            voxel_size_angstrom=config.voxel_size_angstrom,
+            slab=self.slab,
+            sigma=self.sigma_resolution / config.voxel_size_angstrom,
         )
-        thick = random.uniform(100, 300) / voxel
-        middle = random.uniform(*self.slab)
-        z = np.arange(depth)[:, None, None]
-        inside = (hole > radius) & (np.abs(z - middle) < thick / 2)
-        grain = ndimage.gaussian_filter(random.standard_normal(config.shape, np.float32), 0.7)
-        grain *= random.uniform(0.05, 0.3) / grain.std()
-        density = CARBON_EXCESS * inside * (1 + grain)
-        patch = Patch((0, 0, 0), self._blurred(density))
-        self._place(patch, inside, Kind.CARBON, "carbon film", into=self.gold)
-
-    def _blurred(self, density: NDArray[np.floating]) -> NDArray[np.float32]:
-        sigma = self.sigma_resolution / self.config.voxel_size_angstrom
-        return np.asarray(ndimage.gaussian_filter(density.astype(np.float32), sigma))
+        self._place(film.patch, film.mask, Kind.CARBON, "carbon film", into=self.gold)
 
     def add_beads(self) -> None:
         config, random, voxel = self.config, self.random, self.config.voxel_size_angstrom
-        radius = float(random.choice([25.0, 50.0, 75.0])) / voxel
+        radius = float(random.choice(BEAD_RADII)) / voxel
         for _ in range(config.beads):
             centre = random.uniform(0, np.array(config.shape))
             size = radius * random.uniform(0.9, 1.1)
-            corner = np.floor(centre - size - 3).astype(int)
-            voxels = np.arange(2 * int(size) + 9)
-            grid = np.meshgrid(*(voxels + a for a in corner - centre), indexing="ij")
-            distance = np.sqrt(sum(axis**2 for axis in grid))
-            density = GOLD_EXCESS * np.clip(size + 0.5 - distance, 0, 1)
-            patch = Patch(tuple(int(n) for n in corner), self._blurred(density))
-            mask = distance < size + 0.5
+            patch, mask = gold_bead(centre, size, self.sigma_resolution / voxel)
             if self._overlap(patch.corner, mask) == 0:
                 self._place(patch, mask, Kind.GOLD, "gold bead", centre=centre, into=self.gold)
 

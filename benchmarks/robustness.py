@@ -75,9 +75,14 @@ CURVES = {
 
 
 def recipe_of(curve: Curve, value: float, seed: int, voxel_size: float) -> Recipe:
-    """Return the plain recipe of a seed with one property changed."""
+    """Return the plain recipe of a seed with one property changed.
+
+    Coarse voxels are fewer: the scene is not larger than at 10 A.
+    """
     random = np.random.default_rng(seed)
-    return curve.change(standard_recipe(random, HOME_SHAPE, voxel_size, 1.0), value)
+    shrink = min(1.0, VOXEL_SIZE / voxel_size)
+    z, y, x = (round(n * shrink) for n in HOME_SHAPE)
+    return curve.change(standard_recipe(random, (z, y, x), voxel_size, 1.0), value)
 
 
 def measure(name: str, seeds: int, weights: str, options: list[str]) -> Results:

@@ -15,7 +15,7 @@ from networks import tomoseg
 from tomoseg.blockwise.statistics import measure, sample_bricks
 from tomoseg.blockwise.status import layout_of
 from tomoseg.config import Contrast
-from tomoseg.geometry import whole
+from tomoseg.geometry import Index, whole
 from tomoseg.io.omezarr import ArrayStore
 from tomoseg.metrics import score
 from tomoseg.saliency.architecture import Architecture
@@ -46,10 +46,10 @@ RIVAL = "difference of Gaussians"
 # Tomograms -----------------------------------------------------------------------------
 
 
-def home_config(snr: float, voxel_size: float = 10.0) -> DatasetConfig:
+def home_config(snr: float, voxel_size: float = 10.0, shape: Index = HOME_SHAPE) -> DatasetConfig:
     """Return the set that tables report on: one plain microscope, complexes of ``test``."""
     return DatasetConfig(
-        shape=HOME_SHAPE,
+        shape=shape,
         voxel_size_angstrom=voxel_size,
         look="standard",
         snr=(snr,),
@@ -67,7 +67,8 @@ def make_home(seed: int, snr: float) -> tuple[np.ndarray, np.ndarray]:
 def make_by(recipe: Recipe, seed: int, voxel_size: float) -> tuple[np.ndarray, np.ndarray]:
     """Return a tomogram of a recipe: density with dark objects, truth."""
     random = np.random.default_rng([HOME_SEED, seed])
-    return _arrays(make_sample(recipe, home_config(1.0, voxel_size), random))
+    config = home_config(1.0, voxel_size, recipe.scene.shape)
+    return _arrays(make_sample(recipe, config, random))
 
 
 def _arrays(sample: Sample) -> tuple[np.ndarray, np.ndarray]:

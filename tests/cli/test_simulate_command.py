@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tomoseg_cli import simulate as command
 
-from tomoseg.simulate import dataset
+from tomoseg.simulate import sample
 from tomoseg.simulate.recipes import Look
 from tomoseg.simulate.structures import SPLITS
 
@@ -31,7 +31,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_the_help_lists_what_the_simulator_knows():
-    assert set(dataset.PRESETS) == set(command.PRESETS)
+    assert set(sample.PRESETS) == set(command.PRESETS)
     assert set(SPLITS) == set(command.SPLITS)
     assert set(Look.__args__) == set(command.LOOKS)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tomoseg_cli import simulate as command
 
-from tomoseg.simulate import sample
+from tomoseg.simulate import dataset, sample
 from tomoseg.simulate.recipes import Look
 from tomoseg.simulate.structures import SPLITS
 
@@ -100,7 +100,7 @@ def _wait_for(condition) -> None:
 
 def test_another_configuration_is_refused(tomoseg, tmp_path):
     out = tmp_path / "data.zarr"
-    dataset.create(out, dataset.DatasetConfig(count=1, shape=(64, 64, 64)))
+    dataset.create(out, sample.DatasetConfig(count=1, shape=(64, 64, 64)))
     code, _, err = tomoseg("simulate", "--out", out, "--count", 2, *SMALL)
     assert code == 2
     assert "another one" in err

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tomoseg.saliency.layers import Pointwise, convolve, pointwise
+from tomoseg.saliency.layers import Pointwise, convolve, mixed, pointwise
 
 # Voxels that local attention works on at once: what stays in a CPU's cache, and enough to
 # fill a GPU. Both are constants, so the order of every sum is a function of the shape.
@@ -150,10 +150,12 @@ def local_attention(
         ``(N, C, *spatial)``. The K weights of a voxel sum to 1; they are made slab by
         slab, here and again in the backward pass, and never held for the whole window.
     """
-    with torch.autocast(x.device.type, enabled=False):  # its sums are float32 throughout
-        result: Tensor = _LocalAttention.apply(  # type: ignore[no-untyped-call]
-            x.float(), looked.float(), weight, bias, kernel, dilation
-        )
+    if mixed(x):  # its sums are float32 throughout
+        with torch.autocast(x.device.type, enabled=False):
+            return local_attention(
+                x.float(), looked.float(), weight, bias, kernel=kernel, dilation=dilation
+            )
+    result: Tensor = _LocalAttention.apply(x, looked, weight, bias, kernel, dilation)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -1,9 +1,10 @@
 """Put trained weights into the package under a name, with what was measured of them.
 
     python benchmarks/ship_weights.py runs/volumes/best.safetensors vnet3d \\
-        --scores pretrained.json
+        --scores pretrained.json --validation validation.zarr
 
-Stores float16 tensors and the card in tomoseg/weights; refuses more than 16 MiB.
+Stores float16 tensors and the card in tomoseg/weights; refuses more than 16 MiB. The last
+weights of a stopped training have no validation scores of their own: --validation gives them.
 """
 
 import argparse
@@ -11,7 +12,12 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tomoseg.saliency.weights import load, save
+from tomoseg.pretrain.recipe import preset
+from tomoseg.pretrain.samples import Source
+from tomoseg.pretrain.validate import validate
+from tomoseg.saliency.usalnet import USalNet
+from tomoseg.saliency.weights import Card, load, save
+from tomoseg.simulate.dataset import open_dataset
 
 FOLDER = Path(__file__).parents[1] / "tomoseg" / "weights"
 MOST = 16 * 2**20
@@ -26,15 +32,27 @@ def means(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
+def validated(network: USalNet, card: Card, path: Path) -> dict[str, float]:
+    """Return the scores on the windows that a training with this card validates on."""
+    recipe = card.training["recipe"]
+    kept = {name: recipe[name] for name in ("seed", "window", "validation_windows", "dice")}
+    settings = preset("default", card.architecture.dim, 1, architecture=card.architecture, **kept)
+    windows = Source(open_dataset(path), settings).validation()
+    return vars(validate(network, windows, dice=settings.dice, lanes=2))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
     parser.add_argument("name")
     parser.add_argument("--scores", type=Path, help="JSON of benchmarks/pretrained.py")
+    parser.add_argument("--validation", type=Path, help="data set of the split validation")
     parser.add_argument("--history", default="", help="how these weights came to be, in words")
     chosen = parser.parse_args()
     network, card = load(chosen.source)
     training = dict(card.training)
+    if chosen.validation:
+        training["validation"] |= validated(network, card, chosen.validation)
     if chosen.scores:
         training["test"] = means(chosen.scores)
     notes = " ".join(part for part in (card.notes, chosen.history) if part)

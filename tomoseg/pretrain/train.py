@@ -3,6 +3,7 @@
 Knows time and files, but lets neither decide a bit of the weights.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import logging
@@ -144,14 +145,12 @@ def train(request: Request, stop: threading.Event | None = None) -> Outcome:
     require_split(request.training, "train", "training data")
     require_split(request.validation, "validation", "validation data")
     keep_freed_memory()
-    with storage_errors("Creating", request.folder):
-        request.folder.mkdir(parents=True, exist_ok=True)
-    with lock(request.folder, request.folder):
-        return _Training(request).run(stop or threading.Event())
+    with contextlib.ExitStack() as held:
+        return _Training(request, held).run(stop or threading.Event())
 
 
 class _Training:
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, held: contextlib.ExitStack) -> None:
         network, recipe = _start(request)
         self.request, self.recipe = request, recipe
         self.source = Source(request.training, recipe)
@@ -159,6 +158,9 @@ class _Training:
         device = resolve_device(request.device)
         self.folder = Folder(request.folder)
         self.fingerprint = _fingerprint(recipe, request)
+        with storage_errors("Creating", request.folder):
+            request.folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(lock(request.folder, request.folder))
         found = self.folder.open(self.fingerprint, overwrite=request.overwrite)
         self.learner = Learner(network, recipe, device=device, lanes=request.lanes)
         self.progress = _Progress()

@@ -23,12 +23,13 @@ def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
-what, base, edge, count, classes = sys.argv[1], *map(int, sys.argv[2:])
+what, base, edge, count, classes = sys.argv[1], *map(int, sys.argv[2:6])
+more = tuple(map(int, sys.argv[6:])) or (0,) * 5
 tiny = random_network(Architecture(base_channels=1), 0)
 Predictor(tiny).saliency(np.zeros((1, 16, 16, 16), np.float32))
 windows = np.random.default_rng(0).standard_normal((count, edge, edge, edge)).astype(np.float32)
 before = peak()
-network = random_network(Architecture(base_channels=base), 0)
+network = random_network(Architecture(base_channels=base, decoder_convolutions=more), 0)
 if what == "forward":
     for _ in range(2):  # freed memory is in pieces the second time
         Predictor(network, batch=count).saliency(windows)
@@ -77,12 +78,13 @@ def test_forward_bytes_are_those_alive_and_an_allowance(base: int, edge: int, ba
 
 
 @glibc
+@pytest.mark.parametrize("more", [(0, 0, 0, 0, 0), (2, 2, 1, 1, 0)])
 @pytest.mark.parametrize(("base", "windows", "classes"), [(4, 2, 40)])
 def test_refine_bytes_are_those_alive_and_an_allowance(
-    base: int, windows: int, classes: int
+    base: int, windows: int, classes: int, more: tuple[int, ...]
 ) -> None:
-    used = measured("refine", base, 48, windows, classes, living=True)
-    architecture = Architecture(base_channels=base)
+    used = measured("refine", base, 48, windows, classes, *more, living=True)
+    architecture = Architecture(base_channels=base, decoder_convolutions=more)
     bound = refine_bytes(architecture, (48,) * 3, classes=classes, windows=windows)
     assert used <= bound / FRAGMENTATION <= 1.5 * used
 

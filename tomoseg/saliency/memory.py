@@ -23,6 +23,9 @@ REFINE_FIXED_BYTES = 16 * 2**20
 # channels, classes and further windows of a sample come on top.
 FORWARD = (3.6, 5.0)
 REFINE = (18.0, 0.0)
+PER_CONVOLUTION = 2.0
+"""Values that a refinement keeps for each convolution of the decoder, of its level's."""
+
 PER_CLASS = 4.0
 PER_SAMPLED_WINDOW = 2.0
 
@@ -86,6 +89,9 @@ def refine_bytes(
         Windows in the sample.
     """
     per_base, alone = REFINE
+    for level, convolutions in enumerate(architecture.decoder_convolutions):
+        share = 2**level / 2 ** (architecture.dim * level)  # more channels, fewer voxels
+        per_base += PER_CONVOLUTION * convolutions * share
     per_voxel = per_base * architecture.base_channels + alone + architecture.generator_channels
     per_voxel += PER_CLASS * classes + PER_SAMPLED_WINDOW * (windows - 1)
     activations = SLACK * per_voxel * math.prod(window)

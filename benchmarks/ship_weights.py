@@ -8,6 +8,7 @@ weights of a stopped training have no validation scores of their own: --validati
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from tomoseg.pretrain.recipe import preset
 from tomoseg.pretrain.samples import Source
 from tomoseg.pretrain.validate import validate
+from tomoseg.saliency.initialise import deepened
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import Card, load, save
 from tomoseg.simulate.dataset import open_dataset
@@ -41,15 +43,36 @@ def validated(network: USalNet, card: Card, path: Path) -> dict[str, float]:
     return vars(validate(network, windows, dice=settings.dice, lanes=2))
 
 
+def averaged(network: USalNet, other: USalNet, share: float) -> USalNet:
+    """Return the mean of two networks of one training, `share` of it the first.
+
+    What was trained on gives up some of its gain and keeps what it knew before (Wortsman
+    et al., CVPR 2022); the other's decoder may have fewer convolutions.
+    """
+    before = deepened(other, network.architecture.decoder_convolutions).state_dict()
+    mean = copy.deepcopy(network)
+    mean.load_state_dict(
+        {
+            name: before[name].lerp(value, share) if value.is_floating_point() else value
+            for name, value in network.state_dict().items()
+        }
+    )
+    return mean
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
     parser.add_argument("name")
     parser.add_argument("--scores", type=Path, help="JSON of benchmarks/pretrained.py")
+    parser.add_argument("--average-with", help="weights that SOURCE was trained on from")
+    parser.add_argument("--share", type=float, default=0.5, help="of SOURCE in that average")
     parser.add_argument("--validation", type=Path, help="data set of the split validation")
     parser.add_argument("--history", default="", help="how these weights came to be, in words")
     chosen = parser.parse_args()
     network, card = load(chosen.source)
+    if chosen.average_with:
+        network = averaged(network, load(chosen.average_with)[0], chosen.share)
     training = dict(card.training)
     if chosen.validation:
         training["validation"] |= validated(network, card, chosen.validation)

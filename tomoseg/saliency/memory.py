@@ -23,6 +23,7 @@ REFINE_FIXED_BYTES = 16 * 2**20
 # channels, classes and further windows of a sample come on top.
 FORWARD = (3.6, 5.0)
 REFINE = (18.0, 0.0)
+
 PER_CONVOLUTION = 2.0
 """Values that a refinement keeps for each convolution of the decoder, of its level's."""
 

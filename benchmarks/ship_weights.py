@@ -87,7 +87,7 @@ def main() -> None:
     if size > MOST:
         path.unlink()
         raise SystemExit(f"{path}: {size} bytes are more than {MOST}")
-    print(path, f"{size / 2**20:.1f} MiB", card.sha256)
+    print(path, f"{size / 2**20:.1f} MiB", load(str(path))[1].sha256)
 
 
 if __name__ == "__main__":

@@ -371,6 +371,17 @@ def test_prefetch_keeps_order_and_passes_errors_on() -> None:
         next(made)
 
 
+@pytest.mark.parametrize("dim", [2, 3])
+def test_a_share_of_the_windows_is_empty_ice(dim: int) -> None:
+    full = Balls("train")
+    full._truth = lambda index: np.ones(full.shape, bool)  # type: ignore[method-assign]
+    recipe = tiny(dim, batch=40, empty_share=0.25, salient_share=0.0)
+    truths = Source(full, recipe).batch(0).truths
+    assert 4 <= sum(not truth.any() for truth in truths) <= 16
+    none = dataclasses.replace(recipe, empty_share=0.0)
+    assert all(truth.all() for truth in Source(full, none).batch(0).truths)
+
+
 # Appearance ----------------------------------------------------------------------------
 
 
@@ -428,6 +439,19 @@ def test_each_change_keeps_shape_and_type(
         assert changed.dtype == np.float32
         assert np.isfinite(changed).all()
     np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 32), (48, 40)])
+def test_empty_ice_has_robust_deviation_one_and_many_colours(shape: tuple[int, ...]) -> None:
+    likeness = []
+    for seed in range(30):
+        ice = augment.empty_ice(shape, np.random.default_rng(seed))
+        assert (ice.shape, ice.dtype) == (shape, np.float32)
+        assert np.median(ice) == pytest.approx(0, abs=1e-5)
+        assert 1.4826 * np.median(np.abs(ice)) == pytest.approx(1, rel=1e-4)
+        likeness.append(float(np.mean(ice[:, 1:] * ice[:, :-1]) / ice.var()))
+    assert min(likeness) < 0.1  # neighbours hardly alike: white or sharper
+    assert max(likeness) > 0.7
 
 
 def test_lower_resolution_keeps_a_plane_in_place() -> None:

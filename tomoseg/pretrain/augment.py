@@ -79,6 +79,44 @@ def vary(image: Image, generator: np.random.Generator) -> Image:
     return np.clip(varied, -CLIP, CLIP, out=varied)
 
 
+def empty_ice(shape: tuple[int, ...], generator: np.random.Generator) -> Image:
+    """Return a window without any object: noise as imaging and filters colour it.
+
+    The spectrum is a power law between white and steep, of its own steepness along every
+    axis, often with a wedge missing between the first and the last axis and a band limit;
+    some noise is uneven in strength.
+
+    Parameters
+    ----------
+    shape
+        Of the window.
+    generator
+        Source of chance.
+
+    Returns
+    -------
+    ndarray
+        float32, robust standard deviation 1.
+    """
+    frequencies = np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij", sparse=True)
+    stretch = np.exp(generator.normal(0, 0.25, len(shape)))
+    squares = [(f * s) ** 2 for f, s in zip(frequencies, stretch, strict=True)]
+    radius = np.sqrt(np.maximum(sum(squares), 1 / max(shape) ** 2))
+    power: NDArray[np.float64] = radius ** generator.uniform(-1.5, 1)
+    if generator.random() < 0.7:
+        power *= np.exp(-((radius / generator.uniform(0.08, 0.5)) ** 2))
+    if generator.random() < 0.7:
+        steepest = np.tan(np.radians(generator.uniform(40, 75)))
+        power *= np.abs(frequencies[0]) <= steepest * np.abs(frequencies[-1]) + 1 / shape[0]
+    noise = np.fft.ifftn(np.fft.fftn(generator.standard_normal(shape)) * power).real
+    if generator.random() < 0.3:
+        rough = ndimage.gaussian_filter(generator.standard_normal(shape), max(shape) / 6)
+        noise *= np.exp(0.3 * rough / rough.std())
+    noise -= np.median(noise)
+    noise /= 1.4826 * np.median(np.abs(noise))
+    return noise.astype(np.float32)
+
+
 def lower_resolution(image: Image, generator: np.random.Generator) -> Image:
     """Sample more coarsely by a factor of 1.3 to 2, and back."""
     factor = generator.uniform(1.3, 2)

@@ -65,6 +65,9 @@ class Recipe:
         first ones count alike.
     salient_share
         Share of the windows for which, of a few places, one that holds truth is taken.
+    empty_share
+        Share of the windows that hold noise alone, in many colours, instead of a place of
+        a tomogram: what is salient must not be learnt from a window always holding it.
     appearance
         Whether windows change in intensity (see `tomoseg.pretrain.augment`), or are only
         flipped and turned.
@@ -95,6 +98,7 @@ class Recipe:
     freeze_norm_at: float = 0.5
     norm_momentum: float = 0.02
     salient_share: float = 0.5
+    empty_share: float = 0.08
     appearance: bool = True
     validate_every: int = 100
     validation_windows: int = 24
@@ -121,7 +125,13 @@ class Recipe:
         for name in ("momentum", "average"):
             value = getattr(self, name)
             _require(0 <= value < 1, name, "0 to below 1", value)
-        for name in ("freeze_norm_at", "norm_momentum", "salient_share", "final_rate"):
+        for name in (
+            "freeze_norm_at",
+            "norm_momentum",
+            "salient_share",
+            "empty_share",
+            "final_rate",
+        ):
             value = getattr(self, name)
             _require(0 <= value <= 1, name.replace("_", " "), "0 to 1", value)
         for name in ("weight_decay", "clip_norm", "dice", "warm_up"):
@@ -205,6 +215,7 @@ _PAPER: dict[str, Any] = {
     "freeze_norm_at": 1.0,
     "norm_momentum": 0.1,
     "salient_share": 0.0,
+    "empty_share": 0.0,
     "appearance": False,
 }
 _PAPER_DESCENT: dict[int, dict[str, Any]] = {

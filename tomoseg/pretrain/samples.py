@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tomoseg.errors import RequestError
 from tomoseg.geometry import Box, Index, whole
-from tomoseg.pretrain.augment import turn, vary
+from tomoseg.pretrain.augment import empty_ice, turn, vary
 from tomoseg.pretrain.recipe import Recipe
 
 HELD_BYTES = 4 * 2**30
@@ -136,6 +136,9 @@ class Source:
 
     def _training(self, step: int, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         generator = np.random.default_rng([self._recipe.seed, step, number])
+        if generator.random() < self._recipe.empty_share:
+            shape = (self._recipe.window,) * self._recipe.architecture.dim
+            return vary(empty_ice(shape, generator), generator), np.zeros(shape, np.uint8)
         index = int(generator.integers(len(self._tomograms)))
         salient = generator.random() < self._recipe.salient_share
         box, axis = self._place(index, generator, salient=salient)

@@ -1,29 +1,25 @@
-"""Tomograms to validate on: another imaging path than the one that training data come from.
+"""Looks that no training set has, on scenes of `scene`.
 
-    python benchmarks/independent_imaging.py FOLDER
-
-draws every style to FOLDER. Never train on these: they measure what a network does on data
-that look like nothing it has seen. Scenes come from `independent_scene`; projections are
-Radon transforms of slices across the tilt axis, counted as electrons; reconstructions are
-scikit-image's, with other filters than the simulator's, or algebraic; no contrast transfer
-function. One style never projects: it works on the volume in Fourier space.
+Projections are Radon transforms of slices across the tilt axis, counted as electrons;
+reconstructions are scikit-image's, with other filters than the simulator's, or algebraic;
+no contrast transfer function. One style never projects: it works on the volume in Fourier
+space.
 """
 
-import argparse
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from independent_scene import Content, Scene, build, load_models
 from scipy import ndimage
 from skimage.restoration import denoise_tv_chambolle
 from skimage.transform import iradon, iradon_sart, radon
 
+from tomoseg.evaluation.elsewhere.scene import Array, Content, Scene, build
+from tomoseg.geometry import Index
+from tomoseg.simulate.structures import Structure
+
 SHAPE = (96, 128, 128)
-UNSEEN = ("validation", "test")
-"""Splits of the structures that nothing is trained on."""
 
 ABSORPTION = 7e-4
 """Contrast of one angstrom of protein against ice, in the exponent."""
@@ -31,7 +27,7 @@ ABSORPTION = 7e-4
 ICE_PATH = 3000.0
 """Angstrom of ice after which 1/e of the electrons are left."""
 
-Finish = Callable[[np.ndarray], np.ndarray]
+Finish = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -48,8 +44,8 @@ class Tomogram:
         Angstrom.
     """
 
-    density: np.ndarray
-    truth: np.ndarray
+    density: Array
+    truth: Array
     voxel_size: float
 
 
@@ -90,14 +86,14 @@ class Style:
     finish: Finish | None = None
 
 
-def denoised(volume: np.ndarray) -> np.ndarray:
+def denoised(volume: Array) -> Array:
     """Do what users do before they look: total variation, then sharpen edges again."""
     values = volume / volume.std()
     smooth = denoise_tv_chambolle(values, weight=0.9, max_num_iter=40)
     return smooth + 0.7 * (smooth - ndimage.gaussian_filter(smooth, 3.0))
 
 
-def flattened(volume: np.ndarray) -> np.ndarray:
+def flattened(volume: Array) -> Array:
     """Subtract the local mean, then take medians."""
     return ndimage.median_filter(volume - ndimage.uniform_filter(volume, 41), 3)
 
@@ -144,15 +140,25 @@ STYLES: dict[str, Style] = {
 """Every look by its name; ``empty`` has nothing in the ice and an empty truth."""
 
 
-def make(
-    style: str, seed: int, *, splits: tuple[str, ...] = UNSEEN, shape: tuple[int, int, int] = SHAPE
-) -> Tomogram:
-    """Make a tomogram: the same style, seed and shape give the same bits."""
+def make(style: str, seed: int, models: Sequence[Structure], shape: Index = SHAPE) -> Tomogram:
+    """Make a tomogram: the same style, seed, models and shape give the same bits.
+
+    Parameters
+    ----------
+    style
+        One of `STYLES`.
+    seed
+        Of every random choice.
+    models
+        Complexes to draw from, none of them trained on.
+    shape
+        Voxels z, y, x.
+    """
     chosen = STYLES[style]
     random = np.random.default_rng([zlib.crc32(style.encode()), seed])
     scene = build(
         chosen.content,
-        load_models(splits),
+        models,
         random,
         shape=shape,
         voxel_size=chosen.voxel_size,
@@ -162,20 +168,7 @@ def make(
     return Tomogram(volume.astype(np.float32), scene.truth, chosen.voxel_size)
 
 
-def cached(style: str, seed: int, folder: Path | None) -> Tomogram:
-    """Make a tomogram of the standard shape, or read it where `folder` has it already."""
-    if folder is None:
-        return make(style, seed)
-    path = folder / f"{style}-{seed}.npz"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        made = make(style, seed)
-        np.savez(path, density=made.density, truth=made.truth, voxel_size=made.voxel_size)
-    with np.load(path, allow_pickle=False) as arrays:
-        return Tomogram(arrays["density"], arrays["truth"], float(arrays["voxel_size"]))
-
-
-def image(scene: Scene, style: Style, random: np.random.Generator) -> np.ndarray:
+def image(scene: Scene, style: Style, random: np.random.Generator) -> Array:
     """Return the tomogram of a scene in a style, objects dark."""
     density = scene.density + scene.beads
     if style.microscope is None:
@@ -186,8 +179,8 @@ def image(scene: Scene, style: Style, random: np.random.Generator) -> np.ndarray
 
 
 def _tilt_series(
-    density: np.ndarray, microscope: Microscope, voxel_size: float, random: np.random.Generator
-) -> np.ndarray:
+    density: Array, microscope: Microscope, voxel_size: float, random: np.random.Generator
+) -> Array:
     """Project, count electrons and reconstruct, slice by slice across the tilt axis (y)."""
     depth, _, width = density.shape
     # a square whose inscribed circle holds every slice at every tilt
@@ -207,13 +200,13 @@ def _tilt_series(
 
 
 def _detect(
-    paths: np.ndarray,
-    angles: np.ndarray,
+    paths: Array,
+    angles: Array,
     thickness: float,
     voxel_size: float,
     microscope: Microscope,
     random: np.random.Generator,
-) -> np.ndarray:
+) -> Array:
     """Return what a counting detector gives for protein paths (y, detector, tilt).
 
     Electrons lost in ever more ice at high tilt, uneven light, errors of alignment,
@@ -222,7 +215,7 @@ def _detect(
     electrons = microscope.dose / len(angles) * voxel_size**2
     through = np.exp(-thickness / ICE_PATH / np.cos(np.radians(angles)))
     measured = np.empty_like(paths)
-    columns = 1 + 0.0006 * random.normal(size=paths.shape[1])
+    columns: Array = 1 + 0.0006 * random.normal(size=paths.shape[1:2])
     for k, weight in enumerate(through):
         shifted = ndimage.shift(paths[..., k], (0, random.normal(0, microscope.jitter)), order=1)
         light = ndimage.gaussian_filter(random.normal(size=shifted.shape), 40, mode="nearest")
@@ -236,14 +229,14 @@ def _detect(
     return measured
 
 
-def _reconstruct(sinogram: np.ndarray, angles: np.ndarray, filter_name: str) -> np.ndarray:
+def _reconstruct(sinogram: Array, angles: Array, filter_name: str) -> Array:
     if filter_name == "sart":
         first = iradon_sart(sinogram, angles, relaxation=0.1)
         return iradon_sart(sinogram, angles, image=first, relaxation=0.1)
     return iradon(sinogram, angles, filter_name=filter_name, circle=True)
 
 
-def _volume_domain(density: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _volume_domain(density: Array, random: np.random.Generator) -> Array:
     """Noise on the volume, then the missing wedge (48 degrees open each way) and a falloff."""
     scale = density.std()
     speckle = 1 + 0.4 * random.normal(size=density.shape)
@@ -254,21 +247,3 @@ def _volume_domain(density: np.ndarray, random: np.random.Generator) -> np.ndarr
     seen = np.abs(z) <= np.tan(np.radians(48)) * np.abs(x) + 0.5 / density.shape[0]
     falloff = np.exp(-(z**2 + y**2 + x**2) / (2 * 0.2**2))
     return np.fft.ifftn(np.fft.fftn(noisy) * seen * falloff).real
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--styles", nargs="+", default=list(STYLES))
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    from pictures import draw_rows
-
-    for name in chosen.styles:
-        made = cached(name, chosen.seed, chosen.folder)
-        print(f"{name}: {100 * made.truth.mean():.1f} % salient, {made.voxel_size} A", flush=True)
-        draw_rows(chosen.folder / f"{name}.png", {"density": made.density, "truth": made.truth})
-
-
-if __name__ == "__main__":
-    main()

@@ -1,19 +1,22 @@
-"""Scenes to validate on, made by none of the product's own code: who trains never sees them.
+"""Scenes that share no code with the simulator that training data come from.
 
-Complexes of the splits that are not trained on, rendered by histogram and blur; membranes
+Complexes rendered by histogram and blur; membranes
 and filaments from distance transforms; plain bodies that no training set holds. Densities
 are in units of a protein's interior.
 """
 
-import csv
-import os
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
+
+from tomoseg.geometry import Index
+from tomoseg.simulate.structures import Structure
 
 SITE_BLUR = 4.0
 """Angstrom: Gaussian extent of one site of mass."""
@@ -27,8 +30,7 @@ TRUTH_LEVEL = 0.2
 TRIES, PATIENCE = 25, 40
 GOLD = 12.0
 
-Index = tuple[int, int, int]
-Models = dict[str, tuple[np.ndarray, np.ndarray]]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -57,32 +59,14 @@ class Scene:
         uint8, 1 in salient objects.
     """
 
-    density: np.ndarray
-    beads: np.ndarray
-    truth: np.ndarray
-
-
-def data_folder() -> Path:
-    """Return the folder of test data: $TOMOSEG_DATA, or ../shared/data."""
-    beside = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("TOMOSEG_DATA", beside))
-    if not folder.is_dir():
-        raise SystemExit(f"no data at {folder}: set TOMOSEG_DATA")
-    return folder
-
-
-def load_models(splits: tuple[str, ...]) -> Models:
-    """Return sites (N, 3) in angstrom and masses (N,) in dalton of the splits, by name."""
-    folder = data_folder() / "structures"
-    with (folder / "index.tsv").open(newline="", encoding="utf-8") as file:
-        names = [r["id"] for r in csv.DictReader(file, delimiter="\t") if r["split"] in splits]
-    with np.load(folder / "models.npz", allow_pickle=False) as arrays:
-        return {name: (arrays[f"{name}_xyz"], arrays[f"{name}_mass"]) for name in names}
+    density: Array
+    beads: Array
+    truth: Array
 
 
 def build(
     content: Content,
-    models: Models,
+    models: Sequence[Structure],
     random: np.random.Generator,
     *,
     shape: Index,
@@ -108,7 +92,7 @@ def build(
         (content.bodies, _body),
     ):
         for _ in range(count):
-            _place(canvas, lambda make=make: make(random, shape, voxel_size, blur))
+            _place(canvas, functools.partial(make, random, shape, voxel_size, blur))
     for _ in range(content.beads):
         _place(canvas, lambda: _ball(50.0 / voxel_size, GOLD, blur), salient=False)
     _fill(canvas, content, models, voxel_size, blur)
@@ -116,29 +100,29 @@ def build(
 
 
 def _fill(
-    canvas: "_Canvas", content: Content, models: Models, voxel_size: float, blur: float
+    canvas: "_Canvas", content: Content, models: Sequence[Structure], voxel_size: float, blur: float
 ) -> None:
     """Add complexes until their share is reached or no more fit."""
     if not content.crowding:
         return
     random = canvas.random
-    names = random.choice(sorted(models), min(content.kinds, len(models)), replace=False)
+    kinds = random.choice(len(models), min(content.kinds, len(models)), replace=False)
     target, failed = content.crowding * canvas.truth.size, 0
     while target > 0 and failed < PATIENCE:
-        sites, masses = models[names[random.integers(len(names))]]
-        body = _complex(sites, masses, random, voxel_size, blur)
+        chosen = models[kinds[random.integers(len(kinds))]]
+        body = _complex(chosen, random, voxel_size, blur)
         placed = canvas.try_to_add(body, _positions(canvas, body.shape))
         target, failed = target - placed, 0 if placed else failed + 1
 
 
-def _place(canvas: "_Canvas", make: Callable[[], np.ndarray], *, salient: bool = True) -> None:
+def _place(canvas: "_Canvas", make: Callable[[], Array], *, salient: bool = True) -> None:
     for _ in range(PATIENCE):
         body = make()
         if canvas.try_to_add(body, _positions(canvas, body.shape), salient=salient):
             return
 
 
-def _positions(canvas: "_Canvas", body: Index) -> np.ndarray:
+def _positions(canvas: "_Canvas", body: Index) -> Array:
     """Draw corners such that the middle of a body lies in the volume."""
     size = np.array(body)
     return np.rint(canvas.random.uniform(0, canvas.truth.shape, (TRIES, 3)) - size / 2).astype(int)
@@ -154,7 +138,7 @@ class _Canvas:
         self.truth = np.zeros(shape, bool)
         self._taken = np.zeros(shape, bool)
 
-    def try_to_add(self, body: np.ndarray, corners: np.ndarray, *, salient: bool = True) -> int:
+    def try_to_add(self, body: Array, corners: Array, *, salient: bool = True) -> int:
         """Add a body at the first corner where it touches nothing; return its voxels."""
         solid = body > TRUTH_LEVEL * body.max()
         for corner in corners:
@@ -170,7 +154,7 @@ class _Canvas:
 
 
 def _common(
-    corner: np.ndarray, body: Index, whole: Index
+    corner: Array, body: Index, whole: Index
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return what a body at `corner` and the whole share: in the whole, and in the body."""
     low = np.clip(corner, 0, whole)
@@ -181,25 +165,20 @@ def _common(
 
 
 def _complex(
-    sites: np.ndarray,
-    masses: np.ndarray,
-    random: np.random.Generator,
-    voxel_size: float,
-    blur: float,
-) -> np.ndarray:
+    model: Structure, random: np.random.Generator, voxel_size: float, blur: float
+) -> Array:
     """Render a complex, turned at random: histogram on half voxels, blurred, and binned."""
-    turned = Rotation.random(rng=random).apply(sites) / voxel_size + random.uniform(-0.5, 0.5, 3)
+    turned = Rotation.random(rng=random).apply(model.sites_zyx) / voxel_size
+    turned += random.uniform(-0.5, 0.5, 3)
     half = int(np.ceil(np.abs(turned).max() + 3 * blur)) + 1
     edges = np.linspace(-half, half, 4 * half + 1)
-    mass, _ = np.histogramdd(turned, bins=(edges,) * 3, weights=masses)
+    mass, _ = np.histogramdd(turned, bins=(edges,) * 3, weights=model.masses)
     fine = ndimage.gaussian_filter(mass, 2 * blur, mode="constant")
     binned = fine.reshape(2 * half, 2, 2 * half, 2, 2 * half, 2).sum((1, 3, 5))
     return (binned * PROTEIN_VOLUME / voxel_size**3).astype(np.float32)
 
 
-def _vesicle(
-    random: np.random.Generator, shape: Index, voxel_size: float, blur: float
-) -> np.ndarray:
+def _vesicle(random: np.random.Generator, shape: Index, voxel_size: float, blur: float) -> Array:
     """A bilayer on the surface of a dented ellipsoid, by the distance to it."""
     radii = random.uniform(180, 420) / voxel_size * random.uniform(0.75, 1.2, 3)
     grid = _grid(np.ceil(radii * 1.3 + 6).astype(int))
@@ -216,9 +195,7 @@ def _vesicle(
     return bilayer.clip(0).astype(np.float32)
 
 
-def _filament(
-    random: np.random.Generator, shape: Index, voxel_size: float, blur: float
-) -> np.ndarray:
+def _filament(random: np.random.Generator, shape: Index, voxel_size: float, blur: float) -> Array:
     """A rod bent to a parabola, at every second draw hollow, its wall uneven."""
     length = random.uniform(0.6, 1.3) * shape[1]
     t = np.linspace(-0.5, 0.5, int(4 * length))
@@ -240,7 +217,7 @@ def _filament(
     return ndimage.gaussian_filter(rod, blur).astype(np.float32)
 
 
-def _body(random: np.random.Generator, shape: Index, voxel_size: float, blur: float) -> np.ndarray:
+def _body(random: np.random.Generator, shape: Index, voxel_size: float, blur: float) -> Array:
     """A ball, a brick, a ring or a short rod of 50 to 130 angstrom radius, turned at random."""
     radius = random.uniform(50, 130) / voxel_size
     grid = np.stack(_grid(np.full(3, int(np.ceil(1.8 * radius + 3 * blur)))), -1)
@@ -256,12 +233,12 @@ def _body(random: np.random.Generator, shape: Index, voxel_size: float, blur: fl
     return ndimage.gaussian_filter(0.8 * solid.astype(np.float32), blur)
 
 
-def _ball(radius: float, value: float, blur: float) -> np.ndarray:
+def _ball(radius: float, value: float, blur: float) -> Array:
     grid = _grid(np.full(3, int(np.ceil(radius + 3 * blur)) + 1))
     solid = np.sqrt(sum(g**2 for g in grid)) < radius
     return ndimage.gaussian_filter(value * solid.astype(np.float32), blur)
 
 
-def _grid(half: np.ndarray) -> list[np.ndarray]:
+def _grid(half: Array) -> list[Array]:
     """Return coordinates z, y, x of a box of ``2 * half + 1`` voxels around 0."""
-    return np.meshgrid(*(np.arange(-n, n + 1.0) for n in half), indexing="ij")
+    return list(np.meshgrid(*(np.arange(-n, n + 1.0) for n in half), indexing="ij"))

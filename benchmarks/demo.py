@@ -14,8 +14,10 @@ import mrcfile
 from baselines import BASELINES
 from networks import tomoseg
 from pictures import draw_rows
-from scoring import cell, normalised, read_output
+from scoring import read_output
 
+from tomoseg.evaluation.cases import normalised
+from tomoseg.evaluation.intervals import cell
 from tomoseg.metrics import score
 
 COLUMNS = {

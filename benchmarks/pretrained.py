@@ -3,7 +3,8 @@
     python benchmarks/pretrained.py --weights random:0 --json pretrained.json
 
 Home: simulated tomograms of complexes that were not trained on, one plain microscope, full
-tilt series, 10 A, SNR 0.5 and 1.5. Elsewhere: every style of `independent_imaging`. A 3-D
+tilt series, 10 A, SNR 0.5 and 1.5. Elsewhere: every style of
+`tomoseg.evaluation.elsewhere`. A 3-D
 network runs as ``tomoseg segment --scope none`` (options after -- are passed on), a 2-D one
 on slices across the three axes. Prints Markdown: means and 95 % bootstrap intervals.
 """
@@ -13,51 +14,52 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from independent_imaging import STYLES, cached
 from networks import split_arguments
 from scoring import (
     NETWORK,
     RIVAL,
     Results,
-    cell,
     evaluate_slices,
     evaluate_volume,
     load_2d,
-    make_home,
+    structures,
 )
 
-HOME_VOXEL_SIZE = 10.0
+from tomoseg.evaluation.cases import Tomogram, elsewhere, home
+from tomoseg.evaluation.elsewhere.imaging import STYLES
+from tomoseg.evaluation.intervals import cell
+
 SNRS = (0.5, 1.5)
 
-Case = tuple[str, np.ndarray, np.ndarray, float]
-"""Name of the data set, density with dark objects, truth, voxel size in angstrom."""
+Case = tuple[str, Tomogram]
+"""The name of a data set, and one of its tomograms."""
 
 
-def cases(count: int, seeds: int, styles: list[str], cache: Path | None) -> Iterator[Case]:
-    """Yield every tomogram to score, one data set after the other."""
-    for snr in SNRS:
+def cases(count: int, seeds: int, styles: list[str]) -> Iterator[Case]:
+    """Yield every tomogram to score with the name of its data set, one set after the other."""
+    for data in map(home, SNRS):
         for number in range(count):
-            yield f"home, SNR {snr}", *make_home(number, snr), HOME_VOXEL_SIZE
-    for style in styles:
-        for seed in range(seeds):
-            made = cached(style, seed, cache)
-            yield style, made.density, made.truth, made.voxel_size
+            yield data.name, data.make(number, structures())
+    for data in map(elsewhere, styles):
+        for number in range(seeds):
+            yield data.name, data.make(number, structures())
 
 
-def run(found: Iterator[Case], weights: str, dim: int, options: list[str]) -> Results:
+def run(
+    found: Iterator[tuple[str, Tomogram]], weights: str, dim: int, options: list[str]
+) -> Results:
     """Score every case; print a table as soon as its data set is done."""
     results = Results()
     model = load_2d(weights) if dim == 2 else None
     last = ""
-    for data, density, truth, voxel_size in found:
+    for data, tomogram in found:
         if last not in ("", data):
             print(results.table(last), flush=True)
         last = data
         if model:
-            scores = evaluate_slices(density, truth, model)
+            scores = evaluate_slices(tomogram, model)
         else:
-            scores = evaluate_volume(density, truth, voxel_size, weights, *options)
+            scores = evaluate_volume(tomogram, weights, *options)
         for method, values in scores.items():
             results.add(data, method, values)
     if last:
@@ -83,11 +85,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="home tomograms at each SNR")
     parser.add_argument("--seeds", type=int, default=3, help="tomograms of each style")
     parser.add_argument("--styles", nargs="*", choices=list(STYLES), default=list(STYLES))
-    parser.add_argument("--cache", type=Path, help="folder that keeps the styles' tomograms")
     parser.add_argument("--json", type=Path)
     own, rest = split_arguments()
     chosen = parser.parse_args(own)
-    found = cases(chosen.count, chosen.seeds, chosen.styles, chosen.cache)
+    found = cases(chosen.count, chosen.seeds, chosen.styles)
     results = run(found, chosen.weights, chosen.dim, rest)
     print(overview(results))
     if chosen.json:

@@ -16,25 +16,25 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 from baselines import BASELINES
-from independent_scene import data_folder
 from networks import split_arguments
 from pictures import draw_beside, draw_rows
 from scipy import ndimage
 from scoring import (
     NETWORK,
     Results,
+    data_folder,
     evaluate,
     load_2d,
-    make_home,
-    normalised,
     read_output,
     saliency_of_image,
     saliency_of_volume,
     segment,
+    structures,
 )
 from skimage.io import imread
 
 from tomoseg.config import Contrast
+from tomoseg.evaluation.cases import home, normalised
 
 VOLUMES: dict[str, tuple[str, str, Contrast]] = {
     "HIV-1 virions": ("emd_1155.mrc", "emd_1155_virions_approximate.mrc", "dark"),
@@ -75,9 +75,10 @@ def volume(
 
 def simulated(weights: str, options: list[str]) -> Maps:
     """Return the picture of a simulated tomogram of complexes that were not trained on."""
-    density, truth = make_home(SIMULATED, SIMULATED_SNR)
-    saliency = saliency_of_volume(density, 10.0, weights, *options)
-    return _shown(density, {NETWORK: saliency}, (saliency >= 128).astype(np.uint8), truth)
+    made = home(SIMULATED_SNR).make(SIMULATED, structures())
+    saliency = saliency_of_volume(made.density, made.voxel_size_angstrom, weights, *options)
+    mask = (saliency >= 128).astype(np.uint8)
+    return _shown(made.density, {NETWORK: saliency}, mask, made.truth)
 
 
 def image(folder: Path, weights: str) -> tuple[np.ndarray, Maps]:

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from networks import split_arguments
 from pictures import draw_curves
-from scoring import HOME_SHAPE, NETWORK, RIVAL, Results, evaluate_volume, interval, make_by
+from scoring import NETWORK, RIVAL, Results, evaluate_volume, make_by
 
+from tomoseg.evaluation.cases import SHAPE, VOXEL_SIZE
+from tomoseg.evaluation.intervals import interval
 from tomoseg.simulate.recipes import Recipe, standard_recipe, without_objects
 
-VOXEL_SIZE = 10.0
 Change = Callable[[Recipe, float], Recipe]
 
 
@@ -81,7 +82,7 @@ def recipe_of(curve: Curve, value: float, seed: int, voxel_size: float) -> Recip
     """
     random = np.random.default_rng(seed)
     shrink = min(1.0, VOXEL_SIZE / voxel_size)
-    z, y, x = (round(n * shrink) for n in HOME_SHAPE)
+    z, y, x = (round(n * shrink) for n in SHAPE)
     return curve.change(standard_recipe(random, (z, y, x), voxel_size, 1.0), value)
 
 
@@ -92,8 +93,7 @@ def measure(name: str, seeds: int, weights: str, options: list[str]) -> Results:
         voxel_size = value if name == "voxel_size" else VOXEL_SIZE
         for seed in range(seeds):
             recipe = recipe_of(curve, value, seed, voxel_size)
-            density, truth = make_by(recipe, seed, voxel_size)
-            scores = evaluate_volume(density, truth, voxel_size, weights, *options)
+            scores = evaluate_volume(make_by(recipe, seed, voxel_size), weights, *options)
             for method in (NETWORK, RIVAL):
                 results.add(str(value), method, scores[method])
     return results

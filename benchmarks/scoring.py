@@ -1,21 +1,21 @@
 """What the accuracy benchmarks share: intensities, network saliency, scores and tables."""
 
+import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 from baselines import BASELINES
-from independent_scene import data_folder
 from networks import tomoseg
 
-from tomoseg.blockwise.statistics import measure, sample_bricks
 from tomoseg.blockwise.status import layout_of
-from tomoseg.config import Contrast
-from tomoseg.geometry import Index, whole
+from tomoseg.evaluation.cases import SEEDS, Tomogram, home_config
+from tomoseg.evaluation.intervals import cell, interval
+from tomoseg.geometry import whole
 from tomoseg.io.omezarr import ArrayStore
 from tomoseg.metrics import score
 from tomoseg.saliency.architecture import Architecture
@@ -24,20 +24,9 @@ from tomoseg.saliency.predict import Predictor
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import RANDOM, load
 from tomoseg.simulate.recipes import Recipe
-from tomoseg.simulate.sample import DatasetConfig, Sample, simulate
 from tomoseg.simulate.sample import make as make_sample
 
 STRIDE = 16
-SLICES = 4
-"""Slices along each axis that a 2-D network is scored on."""
-
-REDRAWS = 2000
-"""Bootstrap samples behind an interval."""
-
-HOME_SHAPE = (96, 128, 128)
-HOME_SEED = 77_001
-"""Of the simulated tomograms that are reported on; a training set has another seed."""
-
 NETWORK = "network"
 RIVAL = "difference of Gaussians"
 """The baseline that is hardest to beat."""
@@ -46,39 +35,26 @@ RIVAL = "difference of Gaussians"
 # Tomograms -----------------------------------------------------------------------------
 
 
-def home_config(snr: float, voxel_size: float = 10.0, shape: Index = HOME_SHAPE) -> DatasetConfig:
-    """Return the set that tables report on: one plain microscope, complexes of ``test``."""
-    return DatasetConfig(
-        shape=shape,
-        voxel_size_angstrom=voxel_size,
-        look="standard",
-        snr=(snr,),
-        split="test",
-        structures=str(data_folder() / "structures"),
-        seed=HOME_SEED,
-    )
+def data_folder() -> Path:
+    """Return the folder of test data: $TOMOSEG_DATA, or ../shared/data."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("TOMOSEG_DATA", beside))
+    if not folder.is_dir():
+        raise SystemExit(f"no data at {folder}: set TOMOSEG_DATA")
+    return folder
 
 
-def make_home(seed: int, snr: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return simulated tomogram number `seed` at 10 A: density with dark objects, truth."""
-    return _arrays(simulate(home_config(snr), seed))
+def structures() -> Path:
+    """Return the folder of complexes."""
+    return data_folder() / "structures"
 
 
-def make_by(recipe: Recipe, seed: int, voxel_size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return a tomogram of a recipe: density with dark objects, truth."""
-    random = np.random.default_rng([HOME_SEED, seed])
-    config = home_config(1.0, voxel_size, recipe.scene.shape)
-    return _arrays(make_sample(recipe, config, random))
-
-
-def _arrays(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    return sample.tomogram, sample.salient
-
-
-def normalised(density: np.ndarray, contrast: Contrast = "dark") -> np.ndarray:
-    """Return a volume as the network sees it: robust standard deviations, objects bright."""
-    bricks = sample_bricks(density.shape, lambda box: density[box.slices], seed=0)
-    return measure(bricks, "tomogram").normalise(density, contrast)
+def make_by(recipe: Recipe, seed: int, voxel_size: float) -> Tomogram:
+    """Return a tomogram of a recipe and of complexes that were not trained on."""
+    random = np.random.default_rng([SEEDS["test"], seed])
+    config = home_config(1.0, "test", recipe.scene.shape, structures(), voxel_size)
+    sample = make_sample(recipe, config, random)
+    return Tomogram(sample.tomogram, sample.salient, voxel_size)
 
 
 # Networks ------------------------------------------------------------------------------
@@ -204,48 +180,19 @@ def mean_scores(scores: Iterable[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def evaluate_volume(
-    density: np.ndarray, truth: np.ndarray, voxel_size: float, weights: str, *options: str
-) -> dict[str, dict[str, float]]:
+def evaluate_volume(tomogram: Tomogram, weights: str, *options: str) -> dict[str, dict[str, float]]:
     """Score a network and every baseline on a volume whose objects are dark."""
-    intensities = normalised(density)
-    maps = {NETWORK: saliency_of_volume(density, voxel_size, weights, *options)}
-    maps |= {name: baseline(intensities) for name, baseline in BASELINES.items()}
-    return {name: evaluate(saliency, truth) for name, saliency in maps.items()}
+    saliency = saliency_of_volume(tomogram.density, tomogram.voxel_size_angstrom, weights, *options)
+    maps = {NETWORK: saliency}
+    maps |= {name: baseline(tomogram.intensities) for name, baseline in BASELINES.items()}
+    return {name: evaluate(saliency, tomogram.truth) for name, saliency in maps.items()}
 
 
-def evaluate_slices(
-    density: np.ndarray, truth: np.ndarray, model: Predictor
-) -> dict[str, dict[str, float]]:
-    """Score a 2-D network and every baseline on slices across the three axes, and average.
-
-    Slices without truth are left out where others have some: their F says nothing.
-    """
+def evaluate_slices(tomogram: Tomogram, model: Predictor) -> dict[str, dict[str, float]]:
+    """Score a 2-D network and every baseline on slices across the three axes, and average."""
     methods = {NETWORK: lambda image: saliency_of_image(model, image), **BASELINES}
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
-    for image, image_truth in slices(normalised(density), truth):
-        if image_truth.any() or not truth.any():
-            for name, method in methods.items():
-                rows[name].append(evaluate(method(image), image_truth))
+    for image, truth in tomogram.slices():
+        for name, method in methods.items():
+            rows[name].append(evaluate(method(image), truth))
     return {name: mean_scores(scores) for name, scores in rows.items()}
-
-
-def slices(density: np.ndarray, truth: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield images and truths, evenly spaced along each axis."""
-    for axis in range(3):
-        for at in (np.arange(SLICES) + 0.5) * density.shape[axis] / SLICES:
-            yield density.take(int(at), axis), truth.take(int(at), axis)
-
-
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Return the mean, and the ends of its 95 % bootstrap interval."""
-    sample = np.array(values)
-    drawn = np.random.default_rng(0).choice(sample, (REDRAWS, len(sample)))
-    low, high = np.percentile(drawn.mean(1), (2.5, 97.5))
-    return float(sample.mean()), float(low), float(high)
-
-
-def cell(values: list[float]) -> str:
-    """Return a mean and its interval as the cell of a table."""
-    mean, low, high = interval(values)
-    return f"{mean:.3f} ({low:.3f} to {high:.3f})" if len(values) > 1 else f"{mean:.3f}"

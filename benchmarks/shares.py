@@ -3,7 +3,7 @@
     python benchmarks/shares.py NEW.safetensors OLD.safetensors --validation validation.zarr
 
 For each share of the new weights: the share of two empty tomograms that is called salient
-and maximum F of one tomogram, both of `independent_imaging`, each in one window as it is
+and maximum F of one tomogram, both of `tomoseg.evaluation.elsewhere`, each in one window as it is
 (not resampled), and maximum F on the validation windows. Never choose by test complexes.
 """
 
@@ -11,10 +11,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from independent_imaging import make
-from scoring import normalised
+from scoring import structures
 from ship_weights import averaged
 
+from tomoseg.evaluation.cases import elsewhere
 from tomoseg.metrics import Agreement
 from tomoseg.pretrain.recipe import preset
 from tomoseg.pretrain.samples import Source
@@ -30,9 +30,9 @@ EMPTY, FULL = "empty", "volume_domain"
 
 def agreement(network: USalNet, style: str, seed: int) -> Agreement:
     """Return how a network agrees with the truth of a tomogram."""
-    made = make(style, seed)
+    made = elsewhere(style).make(seed, structures())
     whole = tuple(slice(n - n % STRIDE) for n in made.density.shape)
-    saliency = Predictor(network).saliency(normalised(made.density)[whole][None])[0]
+    saliency = Predictor(network).saliency(made.intensities[whole][None])[0]
     return Agreement.of(np.rint(saliency * 255).astype(np.uint8), made.truth[whole])
 
 

@@ -17,7 +17,7 @@ STRIDE = 16
 """Stride of the network at its deepest level: halos are multiples of it."""
 
 Scope = Literal["none", "volume", "block"]
-Rule = Literal["majority", "prior"]
+Rule = Literal["teacher", "majority", "prior"]
 Contrast = Literal["dark", "light"]
 ContrastRequest = Literal["dark", "light", "auto"]
 Resample = Literal["auto", "never"]
@@ -34,7 +34,11 @@ def _require(condition: bool, what: str, expected: object, got: object) -> None:
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """Refinement by backpropagation on the tomogram itself (PUB-SalNet, Algorithm 1).
+    """Refinement by backpropagation on the tomogram itself.
+
+    Two methods: Algorithm 1 of PUB-SalNet, whose many labels are voted on in supervoxels
+    (rules ``majority`` and ``prior``), and self-training, in which the network learns what
+    its own views of the tomogram agree on (rule ``teacher``).
 
     Parameters
     ----------
@@ -43,11 +47,11 @@ class RefineConfig:
         a seeded sample of blocks and applied to all. ``block``: Algorithm 1 in every
         block from the same starting weights (the paper's form).
     rule
-        Which labels are salient at the end. ``majority``: all but the most frequent (the
-        paper's). ``prior``: those over which the unrefined network's mean saliency is at
-        least one half.
+        What is salient at the end. ``teacher``: what the network, trained further, says.
+        ``majority``: all labels but the most frequent (the paper's). ``prior``: labels over
+        which the unrefined network's mean saliency is at least one half.
     classes
-        Initial number of classes of the response map.
+        Initial number of classes of the response map of Algorithm 1.
     iterations
         Gradient steps at most, in all.
     supervoxel_edge
@@ -58,8 +62,15 @@ class RefineConfig:
         standard deviations of the whole volume.
     sigma
         Gaussian smoothing in voxels before SLIC.
-    learning_rate, momentum
-        Of stochastic gradient descent.
+    learning_rate
+        Of the descent (Adam under ``teacher``, else with momentum); None for 0.0003 under
+        ``teacher``, else 0.2.
+    momentum
+        Of Algorithm 1.
+    sharpness
+        Exponent that moves the teacher's saliency away from one half.
+    supervoxel_weight
+        Share of the mean over the supervoxel in the teacher's target; 0 leaves them out.
     min_labels
         Refinement stops when so few labels are left.
     tolerance
@@ -72,14 +83,16 @@ class RefineConfig:
     """
 
     scope: Scope = "none"
-    rule: Rule = "majority"
+    rule: Rule = "teacher"
     classes: int = 16
     iterations: int = 32
     supervoxel_edge: int = 4
     compactness: float = 2.0
     sigma: float = 1.0
-    learning_rate: float = 0.2
+    learning_rate: float | None = None
     momentum: float = 0.9
+    sharpness: float = 1.25
+    supervoxel_weight: float = 0.0
     min_labels: int = 2
     tolerance: float = 0.002
     patience: int = 5
@@ -98,10 +111,21 @@ class RefineConfig:
         )
         _require(self.compactness > 0, "compactness", "above 0", self.compactness)
         _require(self.sigma >= 0, "sigma", "0 or more", self.sigma)
-        _require(self.learning_rate > 0, "learning rate", "above 0", self.learning_rate)
+        _require(self.rate > 0, "learning rate", "above 0", self.rate)
         _require(0 <= self.momentum < 1, "momentum", "0 to below 1", self.momentum)
+        _require(self.sharpness > 0, "sharpness", "above 0", self.sharpness)
+        _require(
+            0 <= self.supervoxel_weight <= 1, "supervoxel weight", "0 to 1", self.supervoxel_weight
+        )
         _require(self.min_labels >= 2, "min_labels", "at least 2", self.min_labels)
         _require(self.sample_blocks >= 1, "sample_blocks", "at least 1", self.sample_blocks)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate in use."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 3e-4 if self.rule == "teacher" else 0.2
 
 
 PRESETS: dict[str, RefineConfig] = {

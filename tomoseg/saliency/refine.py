@@ -22,6 +22,7 @@ from tomoseg.saliency.lanes import lane_setup, map_lanes
 from tomoseg.saliency.layers import NORM, Pointwise, pointwise
 from tomoseg.saliency.predict import Predictor, refuse_when_memory_ends, require_finite
 from tomoseg.saliency.refined import Refined, response_labels
+from tomoseg.saliency.self_training import self_train
 from tomoseg.saliency.supervoxels import Labels, majority_vote, supervoxels
 from tomoseg.saliency.usalnet import USalNet
 
@@ -125,6 +126,10 @@ def refine(
     """
     lane_setup()
     sample = _checked(network, windows)
+    if config.rule == "teacher":
+        return self_train(
+            network, list(sample), config, seed=seed, lanes=lanes, batch=batch, device=device
+        )
     segments = map_lanes(lambda window: _segments(window, config), sample, lanes)
     model = Response(network, config.classes, seed).to(device)
     with refuse_when_memory_ends((1, *sample.shape[1:])):
@@ -176,7 +181,7 @@ def _iterate(
 ) -> tuple[dict[str, Any], State]:
     """Run Algorithm 1; return how it ended, and the last state known to be sound."""
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=config.learning_rate, momentum=config.momentum, foreach=False
+        model.parameters(), lr=config.rate, momentum=config.momentum, foreach=False
     )
     progress, sound = Progress(config.classes), _snapshot(model)
     report: dict[str, Any] = {"iterations": 0, "stop": "iterations", "loss": None}

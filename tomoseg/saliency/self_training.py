@@ -1,0 +1,183 @@
+"""Refinement by self-training: the network learns what its own views of the tomogram agree on.
+
+Arrays of windows in, a refined network out. The teacher is the network as it was loaded,
+averaged over flips and amplitudes; what it says, drawn together in supervoxels, is the
+target of a few steps of all weights.
+"""
+
+import copy
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tomoseg.config import RefineConfig
+from tomoseg.intensity import CLIP
+from tomoseg.saliency.lanes import lane_setup, map_lanes
+from tomoseg.saliency.predict import Flipped, Predictor, SaliencyModel, refuse_when_memory_ends
+from tomoseg.saliency.refined import Refined
+from tomoseg.saliency.supervoxels import supervoxels
+from tomoseg.saliency.usalnet import USalNet
+
+logger = logging.getLogger(__name__)
+
+AMPLITUDES = (0.6, 1.0, 1.6)
+"""Factors on intensities that the teacher is averaged over: scale decides transfer."""
+
+GRADIENT_NORM = 1.0
+RUN_AWAY = 2.0
+"""Refinement ends where the student's mean saliency leaves the teacher's by this factor."""
+
+ICE = 0.01
+"""Mean saliency below which the teacher says nothing worth learning."""
+
+Window = NDArray[np.float32]
+
+
+def self_train(
+    network: USalNet,
+    windows: Sequence[Window],
+    config: RefineConfig,
+    *,
+    seed: int,
+    lanes: int = 1,
+    batch: int = 1,
+    device: str = "cpu",
+) -> Refined:
+    """Refine a copy of `network` on unlabelled windows against what it says of them.
+
+    Parameters
+    ----------
+    network
+        Teacher and starting weights; left as it is.
+    windows
+        Of one shape that the network takes; finite.
+    config
+        `iterations`, `rate`, `sharpness`, `supervoxel_weight` and the supervoxels' own.
+    seed
+        Of the flips.
+    lanes, batch, device
+        As for `tomoseg.saliency.refine.refine`.
+
+    Returns
+    -------
+    Refined
+        Two classes, the second of them salient: its saliency is the network's own form.
+
+    Notes
+    -----
+    Tarvainen & Valpola (NeurIPS 2017) for a teacher that is an average; here of views, not
+    of steps, and fixed: an anchor that a few steps cannot leave.
+    """
+    lane_setup()
+    student = copy.deepcopy(network).to(device).requires_grad_(True)
+    report: dict[str, Any] = {"iterations": 0, "stop": "iterations", "loss": None}
+    with refuse_when_memory_ends((1, *windows[0].shape)):
+        targets = teach(network, windows, config, lanes=lanes, device=device)
+        if np.mean(targets) < ICE:
+            report["stop"] = "ice"
+        else:
+            _learn(student, windows, targets, config, report, seed)
+    if report["stop"] in ("not_finite", "ran_away"):
+        student = copy.deepcopy(network).to(device)
+    report |= {"labels": 2, "salient_labels": [1], "salient_fraction": float(np.mean(targets))}
+    logger.info("refined: %s", report)
+    weight, bias = (_two_classes(p) for p in (student.head.weight, student.head.bias))
+    return Refined(student, weight, bias, [1], report, batch=batch, device=device)
+
+
+def teach(
+    network: USalNet, windows: Sequence[Window], config: RefineConfig, *, lanes: int, device: str
+) -> list[Window]:
+    """Return the target of each window: the sharpened mean of views, drawn together.
+
+    Parameters
+    ----------
+    network, windows, config, lanes, device
+        As for `self_train`.
+    """
+    views: SaliencyModel = Flipped(Predictor(network, device=device))
+
+    def target(window: Window) -> Window:
+        scaled = (np.clip(window * np.float32(k), -CLIP, CLIP) for k in AMPLITUDES)
+        mean = np.mean([views.saliency(view[None])[0] for view in scaled], axis=0)
+        if config.supervoxel_weight:
+            mean += config.supervoxel_weight * (_drawn_together(mean, window, config) - mean)
+        return sharpened(mean, config.sharpness).astype(np.float32)
+
+    return map_lanes(target, list(windows), lanes)
+
+
+def sharpened(saliency: NDArray[np.floating[Any]], exponent: float) -> NDArray[np.floating[Any]]:
+    """Move probabilities away from one half: p^a / (p^a + (1 - p)^a)."""
+    raised = saliency**exponent
+    result: NDArray[np.floating[Any]] = raised / (raised + (1 - saliency) ** exponent)
+    return result
+
+
+def _drawn_together(
+    saliency: NDArray[np.floating[Any]], window: Window, config: RefineConfig
+) -> NDArray[np.floating[Any]]:
+    """Return the mean saliency of each voxel's supervoxel."""
+    segments = supervoxels(
+        window,
+        edge=config.supervoxel_edge,
+        compactness=config.compactness,
+        sigma=config.sigma,
+    )
+    sums = np.bincount(segments.ravel(), saliency.ravel())
+    means: NDArray[np.floating[Any]] = sums / np.bincount(segments.ravel())
+    return means[segments]
+
+
+def _learn(
+    student: USalNet,
+    windows: Sequence[Window],
+    targets: Sequence[Window],
+    config: RefineConfig,
+    report: dict[str, Any],
+    seed: int,
+) -> None:
+    """Take the steps; say in `report` how they ended."""
+    parameters = list(student.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=config.rate, foreach=False)
+    generator = np.random.default_rng(seed)
+    for step in range(config.iterations):
+        flips = tuple(np.flatnonzero(generator.integers(0, 2, windows[0].ndim)))
+        place = step % len(windows)
+        device = parameters[0].device
+        x, target = (_tensor(a[place], flips, device) for a in (windows, targets))
+        logits = student.logits(x)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, target)
+        stop = _verdict(loss, logits, target)
+        if stop:
+            report["stop"] = stop
+            return
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM, foreach=False)
+        optimiser.step()
+        report |= {"iterations": step + 1, "loss": float(loss.detach())}
+
+
+def _verdict(loss: Tensor, logits: Tensor, target: Tensor) -> str:
+    """Return why to give up, or nothing."""
+    if not torch.isfinite(loss):
+        return "not_finite"
+    mean, wanted = float(torch.sigmoid(logits.detach()).mean()), float(target.mean())
+    away = mean > RUN_AWAY * wanted + ICE or wanted > RUN_AWAY * mean + ICE
+    return "ran_away" if away else ""
+
+
+def _tensor(window: Window, flips: tuple[np.intp, ...], device: torch.device) -> Tensor:
+    turned = np.ascontiguousarray(np.flip(window, tuple(int(axis) for axis in flips)))
+    return torch.from_numpy(turned)[None, None].to(device)
+
+
+def _two_classes(parameter: Tensor) -> Tensor:
+    """Return the head's weight or bias as that of two classes whose softmax is its sigmoid."""
+    return torch.cat([torch.zeros_like(parameter), parameter]).detach()

@@ -34,7 +34,9 @@ if what == "forward":
     for _ in range(2):  # freed memory is in pieces the second time
         Predictor(network, batch=count).saliency(windows)
 else:
-    config = RefineConfig(iterations=count + 1, classes=classes, compactness=2.0, tolerance=0.0)
+    config = RefineConfig(
+        rule=what, iterations=count + 1, classes=classes, compactness=2.0, tolerance=0.0
+    )
     refine(network, list(windows), config, seed=0)
 print(peak() - before)
 """
@@ -79,11 +81,13 @@ def test_forward_bytes_are_those_alive_and_an_allowance(base: int, edge: int, ba
 
 @glibc
 @pytest.mark.parametrize("more", [(0, 0, 0, 0, 0), (2, 2, 1, 1, 0)])
-@pytest.mark.parametrize(("base", "windows", "classes"), [(4, 2, 40)])
+@pytest.mark.parametrize(
+    ("rule", "base", "windows", "classes"), [("majority", 4, 2, 40), ("teacher", 8, 2, 2)]
+)
 def test_refine_bytes_are_those_alive_and_an_allowance(
-    base: int, windows: int, classes: int, more: tuple[int, ...]
+    rule: str, base: int, windows: int, classes: int, more: tuple[int, ...]
 ) -> None:
-    used = measured("refine", base, 48, windows, classes, *more, living=True)
+    used = measured(rule, base, 48, windows, classes, *more, living=True)
     architecture = Architecture(base_channels=base, decoder_convolutions=more)
     bound = refine_bytes(architecture, (48,) * 3, classes=classes, windows=windows)
     assert used <= bound / FRAGMENTATION <= 1.5 * used

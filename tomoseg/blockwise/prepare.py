@@ -337,7 +337,7 @@ def _plan(source: Source, config: SegmentConfig, card: Card) -> Plan:
     window = (BLOCK + 2 * config.halo,) * 3
     memory = [forward_bytes(card.architecture, window)]
     if config.refine.scope != "none":
-        classes = config.refine.classes
+        classes = 2 if config.refine.rule == "teacher" else config.refine.classes
         one = config.refine.scope == "block"
         refined = window if one else (BLOCK,) * 3
         windows = 1 if one else config.refine.sample_blocks

@@ -34,7 +34,7 @@ FURTHER_OF_BATCH = 0.7
 """What each further window of a batch adds, as a share of the first."""
 
 # Copies of the parameters in a refinement: the starting network, its refined copy,
-# gradients, momentum, the last sound state and one being made.
+# gradients, and momentum, the last sound state and one being made, or Adam's two moments.
 REFINE_COPIES = 6
 
 
@@ -85,7 +85,7 @@ def refine_bytes(
     window
         Edges of a window in voxels.
     classes
-        Classes of the response map.
+        Classes of the response map; 2 for self-training.
     windows
         Windows in the sample.
     """

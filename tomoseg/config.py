@@ -19,6 +19,7 @@ STRIDE = 16
 Scope = Literal["none", "volume", "block"]
 Rule = Literal["teacher", "majority", "prior"]
 Contrast = Literal["dark", "light"]
+Unify = Literal["supervoxels", "continuity"]
 ContrastRequest = Literal["dark", "light", "auto"]
 Resample = Literal["auto", "never"]
 OutputGrid = Literal["input", "model"]
@@ -50,6 +51,10 @@ class RefineConfig:
         What is salient at the end. ``teacher``: what the network, trained further, says.
         ``majority``: all labels but the most frequent (the paper's). ``prior``: labels over
         which the unrefined network's mean saliency is at least one half.
+    unify
+        What draws labels together in Algorithm 1: the vote in ``supervoxels`` (Kanezaki,
+        ICASSP 2018), or a loss of ``continuity`` between neighbours (Kim, Kanezaki and
+        Tanaka, TIP 2020).
     classes
         Initial number of classes of the response map of Algorithm 1.
     iterations
@@ -84,6 +89,7 @@ class RefineConfig:
 
     scope: Scope = "none"
     rule: Rule = "teacher"
+    unify: Unify = "supervoxels"
     classes: int = 16
     iterations: int = 32
     supervoxel_edge: int = 4
@@ -101,6 +107,7 @@ class RefineConfig:
     def __post_init__(self) -> None:
         _require(self.scope in get_args(Scope), "scope", get_args(Scope), self.scope)
         _require(self.rule in get_args(Rule), "rule", get_args(Rule), self.rule)
+        _require(self.unify in get_args(Unify), "unify", get_args(Unify), self.unify)
         _require(self.classes >= 2, "classes", "at least 2", self.classes)
         _require(self.iterations >= 1, "iterations", "at least 1", self.iterations)
         _require(

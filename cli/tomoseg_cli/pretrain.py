@@ -68,6 +68,7 @@ VALIDATION_TOMOGRAMS = 24
 )
 @click.option("--base-channels", type=click.IntRange(1), help="Channels at full resolution.")
 @click.option("--init", help="Weights to start from: name or file; random ones by default.")
+@click.option("--plain", is_flag=True, help="Without attention: the paper's ablation of U.")
 @click.option(
     "--deepen",
     is_flag=True,
@@ -156,9 +157,11 @@ def _recipe(flags: dict[str, Any]) -> Recipe:
     names = ("batch", "window", "learning_rate", "precision", "freeze_norm_at", "validate_every")
     changes = {name: flags[name] for name in names if flags[name] is not None}
     dim = int(flags["dim"])
-    if flags["base_channels"] is not None:
-        plain = preset(flags["preset_name"], dim, 1).architecture
-        changes["architecture"] = dataclasses.replace(plain, base_channels=flags["base_channels"])
+    usual = preset(flags["preset_name"], dim, 1).architecture
+    channels = flags["base_channels"] or usual.base_channels
+    changes["architecture"] = dataclasses.replace(
+        usual, base_channels=channels, attention=not flags["plain"]
+    )
     if flags["deepen"] and not flags["init"]:
         raise RequestError("--deepen: expected --init with the weights to deepen, got none.")
     return preset(flags["preset_name"], dim, flags["steps"], seed=flags["seed"], **changes)

@@ -19,6 +19,7 @@ from tomoseg.config import (
     Rule,
     Scope,
     SegmentConfig,
+    Unify,
 )
 from tomoseg.errors import ExecutorError, RequestError, Stopped, TomosegError
 from tomoseg_cli.console import (
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 
 DEFAULT = SegmentConfig()
 
-REFINE_FLAGS = ("scope", "rule", "iterations", "classes", "supervoxel_edge", "compactness", "sigma")
+REFINE_FLAGS = (
+    "scope", "rule", "iterations", "unify", "classes", "supervoxel_edge", "compactness", "sigma",
+)  # fmt: skip
 
 
 @click.command()
@@ -63,9 +66,17 @@ REFINE_FLAGS = ("scope", "rule", "iterations", "classes", "supervoxel_edge", "co
     type=click.Choice(get_args(Scope)),
     help="Refine nothing, one set of weights for the volume, or one for each block.",
 )
-@click.option("--rule", type=click.Choice(get_args(Rule)), help="Which labels are salient.")
+@click.option(
+    "--rule",
+    type=click.Choice(get_args(Rule)),
+    help="Refine by self-training (teacher), or by Algorithm 1 of the paper: which labels are "
+    "salient in the end.",
+)
 @click.option("--iterations", type=int, help="Gradient steps of the refinement at most.")
-@click.option("--classes", type=int, help="Initial classes of the refinement.")
+@click.option(
+    "--unify", type=click.Choice(get_args(Unify)), help="What draws labels of Algorithm 1 together."
+)
+@click.option("--classes", type=int, help="Initial classes of Algorithm 1.")
 @click.option("--supervoxel-edge", type=int, help="Edge of the lattice of supervoxel seeds.")
 @click.option("--compactness", type=float, help="SLIC's weight of distance against intensity.")
 @click.option("--sigma", type=float, help="Smoothing in voxels before SLIC.")

@@ -58,6 +58,7 @@ def measured(*arguments: object, living: bool) -> int:
     [
         Architecture(),
         FLAT,
+        Architecture(attention=False),
         Architecture(
             base_channels=3, convolutions=(1, 2, 3, 1, 1), decoder_convolutions=(2, 1, 0, 1, 3)
         ),

@@ -27,7 +27,7 @@ SEEDS = {"validation": 55_001, "test": 77_001}
 """Of the simulated tomograms of a split; training sets have other seeds."""
 
 SLICES = 4
-"""Slices along each axis that stand for a tomogram in 2-D."""
+"""Slices along each axis that stand for a tomogram in 2-D, where nobody says otherwise."""
 
 Image = NDArray[np.float32]
 Truth = NDArray[np.uint8]
@@ -45,24 +45,32 @@ class Tomogram:
         uint8 0/1 of the same shape.
     voxel_size_angstrom
         Edge of a voxel.
+    slices_per_axis
+        That stand for it in 2-D.
     """
 
     density: Image
     truth: Truth
     voxel_size_angstrom: float
+    slices_per_axis: int = SLICES
 
     @cached_property
     def intensities(self) -> Image:
         """What a network sees: robust standard deviations, salient objects bright."""
         return normalised(self.density)
 
+    def views(self, dim: int) -> list[tuple[Image, Truth]]:
+        """Return intensities and truth as a method sees them: the volume, or its slices."""
+        return [(self.intensities, self.truth)] if dim == 3 else list(self.slices())
+
     def slices(self) -> Iterator[tuple[Image, Truth]]:
         """Yield intensities and truth of slices, evenly spaced along each axis.
 
         Slices without truth are left out where others have some: their F says nothing.
         """
+        count = self.slices_per_axis
         for axis in range(3):
-            for at in (np.arange(SLICES) + 0.5) * self.density.shape[axis] / SLICES:
+            for at in (np.arange(count) + 0.5) * self.density.shape[axis] / count:
                 truth: Truth = self.truth.take([int(at)], axis).squeeze(axis)
                 if truth.any() or not self.truth.any():
                     yield self.intensities.take([int(at)], axis).squeeze(axis), truth
@@ -85,6 +93,8 @@ class Data:
         ``validation`` to choose by, ``test`` to report on.
     shape
         Voxels z, y, x.
+    slices_per_axis
+        That stand for a tomogram in 2-D.
     """
 
     name: str
@@ -92,6 +102,7 @@ class Data:
     snr: float = 1.0
     split: str = "test"
     shape: Index = SHAPE
+    slices_per_axis: int = SLICES
 
     def make(self, number: int, structures: Path | None) -> Tomogram:
         """Make a tomogram.
@@ -107,9 +118,9 @@ class Data:
         if self.style:
             seed = 1000 * (self.split == "validation") + number
             made = make(self.style, seed, complexes(structures, self.split), self.shape)
-            return Tomogram(made.density, made.truth, made.voxel_size)
+            return Tomogram(made.density, made.truth, made.voxel_size, self.slices_per_axis)
         sample = simulate(home_config(self.snr, self.split, self.shape, structures), number)
-        return Tomogram(sample.tomogram, sample.salient, VOXEL_SIZE)
+        return Tomogram(sample.tomogram, sample.salient, VOXEL_SIZE, self.slices_per_axis)
 
 
 def home(snr: float, split: str = "test", shape: Index = SHAPE) -> Data:

@@ -31,6 +31,9 @@ class Architecture:
     decoder_convolutions
         Residual convolutions of kernel 3 that end each decoder level, finest first. None
         in the paper, whose decoder has attention alone.
+    attention
+        Whether the decoder attends (the paper's U); without, each level joins what entered
+        it with itself: the plain encoder and decoder of an ablation.
     residual
         Whether an encoder level adds its input to its result (V-Net).
     global_grids
@@ -47,6 +50,7 @@ class Architecture:
     base_channels: int = 8
     convolutions: tuple[int, ...] = (2, 2, 2, 2, 2)
     decoder_convolutions: tuple[int, ...] = (0, 0, 0, 0, 0)
+    attention: bool = True
     residual: bool = True
     global_grids: tuple[int, int] = (4, 8)
     local_kernel: int = 3

@@ -129,6 +129,8 @@ def _cell(architecture: Architecture, level: int) -> int:
 
 
 def _attention(architecture: Architecture, level: int) -> int:
+    if not architecture.attention:
+        return 0
     dim, channels = architecture.dim, architecture.channels(level)
     from_below = LEVELS - 1 - level
     if from_below < len(architecture.global_grids):

@@ -1,8 +1,9 @@
 """Refinement by backpropagation on the tomogram itself (PUB-SalNet, Algorithm 1).
 
 The network's features get a response map of many classes; its labels are unified by
-majority in each supervoxel and become its own targets (Kanezaki 2018). One function for
-a single block and for a sample of blocks; what it returns applies to any window.
+majority in each supervoxel and become its own targets (Kanezaki 2018). Rule ``teacher``
+is another method, in `self_training`. One function for a single block and for a sample of
+blocks; what it returns applies to any window.
 """
 
 import copy
@@ -27,6 +28,9 @@ from tomoseg.saliency.supervoxels import Labels, majority_vote, supervoxels
 from tomoseg.saliency.usalnet import USalNet
 
 logger = logging.getLogger(__name__)
+
+CONTINUITY = 5.0
+"""Weight of the continuity loss (Kim, Kanezaki and Tanaka 2020; theirs is 5 by default)."""
 
 GRADIENT_NORM = 1.0
 """Gradients beyond this norm are scaled down to it: random weights can explode."""
@@ -130,7 +134,8 @@ def refine(
         return self_train(
             network, list(sample), config, seed=seed, lanes=lanes, batch=batch, device=device
         )
-    segments = map_lanes(lambda window: _segments(window, config), sample, lanes)
+    voted = config.unify == "supervoxels"
+    segments = map_lanes(lambda w: _segments(w, config), sample, lanes) if voted else None
     model = Response(network, config.classes, seed).to(device)
     with refuse_when_memory_ends((1, *sample.shape[1:])):
         report, sound = _iterate(model, sample, segments, config)
@@ -176,7 +181,7 @@ State = dict[str, Tensor]
 def _iterate(
     model: Response,
     sample: NDArray[np.float32],
-    segments: list[Labels],
+    segments: list[Labels] | None,
     config: RefineConfig,
 ) -> tuple[dict[str, Any], State]:
     """Run Algorithm 1; return how it ended, and the last state known to be sound."""
@@ -198,8 +203,11 @@ def _iterate(
             report["stop"] = stop
             break
         sound = _snapshot(model)
-        target = majority_vote(progress.labels[window], segments[window], config.classes)
-        report["loss"] = _descend(model, optimizer, response, target)
+        target = progress.labels[window].astype(np.int32)
+        if segments is not None:
+            target = majority_vote(target, segments[window], config.classes)
+        smooth = 0.0 if segments is not None else CONTINUITY
+        report["loss"] = _descend(model, optimizer, response, target, smooth)
         report["iterations"] = step + 1
     return report, sound
 
@@ -215,9 +223,11 @@ def _verdict(progress: Progress, windows: int, config: RefineConfig) -> str:
 
 
 def _descend(
-    model: Response, optimizer: torch.optim.SGD, response: Tensor, target: Labels
+    model: Response, optimizer: torch.optim.SGD, response: Tensor, target: Labels, smooth: float
 ) -> float:
     """Take one step down the mean cross-entropy against `target`; return the loss.
+
+    `smooth` weighs the continuity loss, which joins it.
 
     The gradient with respect to the response is written out (softmax minus one-hot): torch's
     own has no deterministic form for volumes on a GPU.
@@ -227,11 +237,42 @@ def _descend(
     loss = -log_probability.gather(1, chosen).mean()
     gradient = log_probability.exp_()
     gradient.scatter_(1, chosen, gradient.gather(1, chosen) - 1).div_(chosen.numel())
+    if smooth:
+        rough, slope = continuity(response.detach())
+        loss += smooth * rough
+        gradient += smooth * slope
     optimizer.zero_grad()
     torch.autograd.backward(response, gradient)
     nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM, foreach=False)
     optimizer.step()
     return float(loss)
+
+
+def continuity(response: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the continuity loss of a response map and its gradient.
+
+    The loss is the sum over axes of the mean \\|difference\\| between neighbours along the
+    axis, of all classes (Kim, Kanezaki and Tanaka, TIP 2020, equation 4).
+
+    Parameters
+    ----------
+    response
+        ``(1, classes, *spatial)``, no edge below 2.
+
+    Returns
+    -------
+    loss, gradient
+        A scalar, and a tensor of the response's shape.
+    """
+    loss, gradient = response.new_zeros(()), torch.zeros_like(response)
+    for axis in range(2, response.dim()):
+        difference = response.diff(dim=axis)
+        loss += difference.abs().mean()
+        slope = difference.sign() / difference.numel()
+        edge = response.shape[axis]
+        gradient.narrow(axis, 1, edge - 1).add_(slope)
+        gradient.narrow(axis, 0, edge - 1).sub_(slope)
+    return loss, gradient
 
 
 def _snapshot(model: Response) -> State:

@@ -60,6 +60,8 @@ class Cell(nn.Module):
 
 
 def _attention(architecture: Architecture, level: int) -> nn.Module:
+    if not architecture.attention:
+        return nn.Identity()
     dim, channels = architecture.dim, architecture.channels(level)
     from_below = LEVELS - 1 - level
     if from_below < len(architecture.global_grids):

@@ -6,6 +6,7 @@ import click
 
 from tomoseg import __version__
 from tomoseg.errors import TomosegError
+from tomoseg_cli.benchmark import benchmark
 from tomoseg_cli.console import INTERRUPTED, report_error
 from tomoseg_cli.convert import convert
 from tomoseg_cli.doctor import doctor
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for _command in (segment, status, convert, evaluate, simulate, pretrain, doctor):
+for _command in (segment, status, convert, evaluate, benchmark, simulate, pretrain, doctor):
     cli.add_command(_command)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,30 @@ SLICES = 4
 
 Image = NDArray[np.float32]
 Truth = NDArray[np.uint8]
+
+
+class Scene(Protocol):
+    """What methods are scored on."""
+
+    def views(self, dim: int, /) -> list[tuple[Image, Truth]]:
+        """Return intensities, salient objects bright, and truth, of each view."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Images with their truth, which belong to no volume.
+
+    Parameters
+    ----------
+    images
+        Intensities and truth of each.
+    """
+
+    images: list[tuple[Image, Truth]]
+
+    def views(self, dim: int) -> list[tuple[Image, Truth]]:
+        """Return them; `dim` is 2."""
+        return self.images
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import mrcfile
-from baselines import BASELINES
 from networks import tomoseg
 from pictures import draw_rows
-from scoring import cell, normalised, read_output
+from scoring import BASELINES, cell, normalised, read_output
 
 from tomoseg.metrics import score
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
-from baselines import BASELINES
 from independent_scene import data_folder
 from networks import tomoseg
 
 from tomoseg.blockwise.statistics import measure, sample_bricks
 from tomoseg.blockwise.status import layout_of
 from tomoseg.config import Contrast
+from tomoseg.evaluation.baselines import TRIVIAL, UNSUPERVISED, Baseline
 from tomoseg.geometry import Index, whole
 from tomoseg.io.omezarr import ArrayStore
 from tomoseg.metrics import score
@@ -41,6 +41,13 @@ HOME_SEED = 77_001
 NETWORK = "network"
 RIVAL = "difference of Gaussians"
 """The baseline that is hardest to beat."""
+
+BASELINES: dict[str, Baseline] = {
+    RIVAL: UNSUPERVISED[RIVAL],
+    "blur + Otsu": UNSUPERVISED["blur + Otsu"],
+    **TRIVIAL,
+}
+"""What every table here has beside a network, in the order of its rows."""
 
 
 # Tomograms -----------------------------------------------------------------------------

@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import mrcfile
-from baselines import BASELINES
 from networks import tomoseg
 from pictures import draw_rows
-from scoring import read_output
+from scoring import BASELINES, read_output
 
 from tomoseg.evaluation.cases import normalised
 from tomoseg.evaluation.intervals import cell

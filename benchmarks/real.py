@@ -15,11 +15,11 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
-from baselines import BASELINES
 from networks import split_arguments
 from pictures import draw_beside, draw_rows
 from scipy import ndimage
 from scoring import (
+    BASELINES,
     NETWORK,
     Results,
     data_folder,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
-from baselines import BASELINES
 from networks import tomoseg
 
 from tomoseg.blockwise.status import layout_of
+from tomoseg.evaluation.baselines import TRIVIAL, UNSUPERVISED, Baseline
 from tomoseg.evaluation.cases import SEEDS, Tomogram, home_config
 from tomoseg.evaluation.intervals import cell, interval
 from tomoseg.geometry import whole
@@ -30,6 +30,13 @@ STRIDE = 16
 NETWORK = "network"
 RIVAL = "difference of Gaussians"
 """The baseline that is hardest to beat."""
+
+BASELINES: dict[str, Baseline] = {
+    RIVAL: UNSUPERVISED[RIVAL],
+    "blur + Otsu": UNSUPERVISED["blur + Otsu"],
+    **TRIVIAL,
+}
+"""What every table here has beside a network, in the order of its rows."""
 
 
 # Tomograms -----------------------------------------------------------------------------

@@ -36,6 +36,30 @@ def test_scores_are_those_of_their_definitions(pair):
     assert score.maximum_f == pytest.approx(max(f(level) for level in range(240)))
 
 
+def test_precision_recall_and_their_area_are_those_of_their_definitions(pair):
+    saliency, truth = pair
+    score = Agreement.of(saliency, truth)
+    chosen = saliency >= 128
+    assert score.precision(0.5) == pytest.approx(truth[chosen].mean())
+    assert score.recall(0.5) == pytest.approx(chosen[truth].mean())
+    area, before = 0.0, 0.0
+    for level in range(255, -1, -1):
+        chosen = saliency >= level
+        recall = chosen[truth].mean()
+        area += (recall - before) * (truth[chosen].mean() if chosen.any() else 0)
+        before = recall
+    assert score.average_precision == pytest.approx(area)
+
+
+def test_precision_and_recall_of_nothing():
+    nothing, truth = np.zeros((4, 4), np.uint8), np.eye(4, dtype=bool)
+    assert Agreement.of(nothing, truth).precision(0.5) == 1
+    assert Agreement.of(nothing, truth).recall(0.5) == 0
+    assert Agreement.of(nothing, truth & False).recall(0.5) == 1
+    assert Agreement.of(nothing, truth & False).average_precision == 0
+    assert Agreement.of(truth.astype(np.uint8) * 255, truth).average_precision == 1
+
+
 def test_trivial_maps():
     truth = np.zeros((10, 10), bool)
     truth[:2] = True

@@ -45,8 +45,10 @@ class Scores:
         Enhanced-alignment measure, at the same thresholds.
     structure
         S-measure.
-    dice
-        Dice coefficient of the mask at 0.5.
+    dice, precision, recall
+        Of the mask at 0.5.
+    average_precision
+        Area under precision over recall, as steps over the 256 thresholds.
     """
 
     mean_absolute_error: float
@@ -58,6 +60,9 @@ class Scores:
     maximum_e: float
     structure: float
     dice: float
+    precision: float
+    recall: float
+    average_precision: float
 
     def to_dict(self) -> dict[str, float]:
         """Return the scores by name."""
@@ -170,10 +175,36 @@ class Agreement:
 
     def dice(self, threshold: float) -> float:
         """Dice coefficient of the mask at a threshold in (0, 1); 1 where both are empty."""
+        true, chosen = self._at(threshold)
+        total = chosen + self.positives
+        return 2 * true / total if total else 1.0
+
+    def precision(self, threshold: float) -> float:
+        """Share of the mask at a threshold in (0, 1) that is true; 1 of an empty mask."""
+        true, chosen = self._at(threshold)
+        return true / chosen if chosen else 1.0
+
+    def recall(self, threshold: float) -> float:
+        """Share of the truth that is in the mask at a threshold; 1 of an empty truth."""
+        true, _ = self._at(threshold)
+        return true / self.positives if self.positives else 1.0
+
+    @property
+    def average_precision(self) -> float:
+        """Sum over thresholds of precision times the recall that each adds; 0 without truth.
+
+        No interpolation, as in scikit-learn's ``average_precision_score``.
+        """
+        true, chosen = self._chosen()
+        added = true - np.append(true[1:], 0)
+        precision = true / np.where(chosen > 0, chosen, 1)
+        return float((added * precision).sum() / self.positives) if self.positives else 0.0
+
+    def _at(self, threshold: float) -> tuple[int, int]:
+        """Return how many voxels at or above a threshold are true, and how many there are."""
         true, chosen = self._chosen()
         level = int(np.ceil(threshold * _TOP))
-        total = int(chosen[level]) + self.positives
-        return float(2 * true[level] / total) if total else 1.0
+        return int(true[level]), int(chosen[level])
 
     def _chosen(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return for each level how many voxels of at least it are true, and how many there are."""
@@ -239,6 +270,9 @@ def score_boxes(parts: Sequence[Agreement]) -> Scores:
         maximum_e=total.maximum_e,
         structure=structure_measure(parts),
         dice=total.dice(0.5),
+        precision=total.precision(0.5),
+        recall=total.recall(0.5),
+        average_precision=total.average_precision,
     )
 
 

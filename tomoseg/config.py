@@ -58,7 +58,8 @@ class RefineConfig:
     classes
         Initial number of classes of the response map of Algorithm 1.
     iterations
-        Gradient steps at most, in all.
+        Gradient steps at most, in all; each of them sees two windows under ``teacher``, else
+        one.
     supervoxel_edge
         Edge in voxels of the lattice of supervoxel seeds; for alignment between
         neighbouring windows it divides the halo and the block.
@@ -91,7 +92,7 @@ class RefineConfig:
     rule: Rule = "teacher"
     unify: Unify = "supervoxels"
     classes: int = 16
-    iterations: int = 32
+    iterations: int = 16
     supervoxel_edge: int = 4
     compactness: float = 2.0
     sigma: float = 1.0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tomoseg.blockwise.execute import Resources, open_executor
 from tomoseg.blockwise.prepare import Request, prepare
 from tomoseg.blockwise.run import segment
-from tomoseg.config import RefineConfig, SegmentConfig
+from tomoseg.config import SegmentConfig
 from tomoseg.evaluation.cases import Image, Scene, Tomogram
 from tomoseg.geometry import whole
 from tomoseg.io.omezarr import ArrayStore
@@ -85,14 +85,18 @@ def of_network(name: str, config: SegmentConfig, dim: int) -> Method:
     return Method(name, lambda scene: run(scene, config), key)
 
 
+_ENGINE = threading.Lock()
+"""A process works on one tomogram at a time (`tomoseg.blockwise.workers`)."""
+
+
 def _of_volume(tomogram: Tomogram, config: SegmentConfig) -> list[Map]:
-    with tempfile.TemporaryDirectory(prefix="tomoseg-benchmark-") as folder:
+    with _ENGINE, tempfile.TemporaryDirectory(prefix="tomoseg-benchmark-") as folder:
         source, output = Path(folder) / "tomogram.mrc", Path(folder) / "saliency.zarr"
         with mrcfile.new(source) as file:
             file.set_data(tomogram.density)
             file.set_volume()
             file.voxel_size = tomogram.voxel_size_angstrom
-        resources = Resources(threads=1)
+        resources = Resources()
         prepared = prepare(Request(open_volume(str(source)), output, config, resources))
         with open_executor(resources, threading.Event()) as executor:
             segment(prepared, executor, lambda *_: None)
@@ -135,24 +139,3 @@ def _windows(images: list[Image]) -> list[Image]:
         np.pad(image, [(0, n - m) for n, m in zip(wanted, image.shape, strict=True)], "symmetric")
         for image in images
     ]
-
-
-def passes(refine_config: RefineConfig, blocks: int, views: int) -> float:
-    """Return how often the network sees each block, a step of training counted as three.
-
-    Parameters
-    ----------
-    refine_config
-        What is refined.
-    blocks
-        Of the tomogram.
-    views
-        Of each window under the teacher (`tomoseg.saliency.self_training`).
-    """
-    scope = refine_config.scope
-    if scope == "none":
-        return 1.0
-    sample = 1 if scope == "block" else min(refine_config.sample_blocks, blocks)
-    teacher = views * sample if refine_config.rule == "teacher" else 0
-    extra = teacher + 3 * refine_config.iterations
-    return 1.0 + extra * (blocks if scope == "block" else 1) / blocks

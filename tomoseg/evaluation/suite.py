@@ -117,7 +117,7 @@ def run(request: Request, stop: threading.Event, progress: Progress) -> dict[str
         results["made"]["commands"] |= {today: request.command}
         results["made"]["facts"] = _facts(request)
         write_json(request.folder / RESULTS, results)
-        _draw(request.folder, results["tables"])
+        draw(request.folder, results["tables"])
         with storage_errors("Writing", request.folder / PAGE):
             (request.folder / PAGE).write_text(markdown(results), encoding="utf-8")
     return results
@@ -221,7 +221,8 @@ def _figure5(request: Request, networks: Networks) -> list[Values]:
     ]
 
 
-def _draw(folder: Path, computed: Mapping[str, Sequence[Values]]) -> None:
+def draw(folder: Path, computed: Mapping[str, Sequence[Values]]) -> None:
+    """Draw scores of refinements over their cost, where that table is there."""
     if "refine" not in computed:
         return
     records = [record for record in computed["refine"] if record["data"] != EMPTY]

@@ -190,8 +190,8 @@ def _refine(networks: Networks, dim: int, *, thorough: bool) -> list[Method]:
     teacher = dataclasses.replace(SELF, scope=scope_of(dim))
     prior = vote(dim, "prior")
     made = {
-        "self-training, 8 steps": dataclasses.replace(teacher, iterations=8),
-        "self-training, 96 steps": dataclasses.replace(teacher, iterations=96),
+        "self-training, 4 steps": dataclasses.replace(teacher, iterations=4),
+        "self-training, 64 steps": dataclasses.replace(teacher, iterations=64),
         "self-training in supervoxels": dataclasses.replace(
             teacher, supervoxel_weight=0.5, supervoxel_edge=3, compactness=1.0
         ),

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 AMPLITUDES = (0.6, 1.0, 1.6)
 """Factors on intensities that the teacher is averaged over: scale decides transfer."""
 
+TOGETHER = 2
+"""Windows of a step; one lane takes one of them."""
+
 GRADIENT_NORM = 1.0
 RUN_AWAY = 2.0
 """Refinement ends where the student's mean saliency leaves the teacher's by this factor."""
@@ -36,6 +39,7 @@ ICE = 0.01
 """Mean saliency below which the teacher says nothing worth learning."""
 
 Window = NDArray[np.float32]
+Gradients = tuple[Tensor, ...]
 
 
 def self_train(
@@ -75,13 +79,12 @@ def self_train(
     """
     lane_setup()
     student = copy.deepcopy(network).to(device).requires_grad_(True)
-    report: dict[str, Any] = {"iterations": 0, "stop": "iterations", "loss": None}
-    with refuse_when_memory_ends((1, *windows[0].shape)):
+    with refuse_when_memory_ends((TOGETHER, *windows[0].shape)):
         targets = teach(network, windows, config, lanes=lanes, device=device)
         if np.mean(targets) < ICE:
-            report["stop"] = "ice"
+            report: dict[str, Any] = {"iterations": 0, "stop": "ice", "loss": None}
         else:
-            _learn(student, windows, targets, config, report, seed)
+            report = _learn(student, windows, targets, config, seed, lanes)
     if report["stop"] in ("not_finite", "ran_away"):
         student = copy.deepcopy(network).to(device)
     report |= {"labels": 2, "salient_labels": [1], "salient_fraction": float(np.mean(targets))}
@@ -139,42 +142,58 @@ def _learn(
     windows: Sequence[Window],
     targets: Sequence[Window],
     config: RefineConfig,
-    report: dict[str, Any],
     seed: int,
-) -> None:
-    """Take the steps; say in `report` how they ended."""
-    parameters = list(student.parameters())
+    lanes: int,
+) -> dict[str, Any]:
+    """Take the steps; return how they ended. Lanes decide no bit: gradients are summed in order."""
+    report: dict[str, Any] = {"iterations": 0, "stop": "iterations", "loss": None}
+    parameters = [p for name, p in student.named_parameters() if not name.startswith("sides.")]
     optimiser = torch.optim.Adam(parameters, lr=config.rate, foreach=False)
     generator = np.random.default_rng(seed)
-    for step in range(config.iterations):
-        flips = tuple(np.flatnonzero(generator.integers(0, 2, windows[0].ndim)))
-        place = step % len(windows)
-        device = parameters[0].device
-        x, target = (_tensor(a[place], flips, device) for a in (windows, targets))
+
+    def lesson(turn: tuple[int, tuple[int, ...]]) -> tuple[float, float, float, Gradients]:
+        """Return loss, mean saliency, mean target and gradients of one window, flipped."""
+        place, flips = turn
+        x, target = (_tensor(a[place], flips, parameters[0].device) for a in (windows, targets))
         logits = student.logits(x)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, target)
-        stop = _verdict(loss, logits, target)
+        gradients = torch.autograd.grad(loss, parameters)
+        mean = float(torch.sigmoid(logits.detach()).mean())
+        return float(loss.detach()), mean, float(target.mean()), gradients
+
+    for step in range(config.iterations):
+        turns = [
+            ((TOGETHER * step + n) % len(windows), _flips(generator, windows[0].ndim))
+            for n in range(TOGETHER)
+        ]
+        lessons = map_lanes(lesson, turns, lanes)
+        losses, means, wanted, gradients = zip(*lessons, strict=True)
+        stop = _verdict(losses, means, wanted)
         if stop:
-            report["stop"] = stop
-            return
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
+            return report | {"stop": stop}
+        for parameter, *parts in zip(parameters, *gradients, strict=True):
+            parameter.grad = torch.stack(parts).mean(0)
         nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM, foreach=False)
         optimiser.step()
-        report |= {"iterations": step + 1, "loss": float(loss.detach())}
+        report |= {"iterations": step + 1, "loss": float(np.mean(losses))}
+    return report
 
 
-def _verdict(loss: Tensor, logits: Tensor, target: Tensor) -> str:
+def _verdict(losses: Sequence[float], means: Sequence[float], wanted: Sequence[float]) -> str:
     """Return why to give up, or nothing."""
-    if not torch.isfinite(loss):
+    if not np.isfinite(losses).all():
         return "not_finite"
-    mean, wanted = float(torch.sigmoid(logits.detach()).mean()), float(target.mean())
-    away = mean > RUN_AWAY * wanted + ICE or wanted > RUN_AWAY * mean + ICE
+    mean, right = float(np.mean(means)), float(np.mean(wanted))
+    away = mean > RUN_AWAY * right + ICE or right > RUN_AWAY * mean + ICE
     return "ran_away" if away else ""
 
 
-def _tensor(window: Window, flips: tuple[np.intp, ...], device: torch.device) -> Tensor:
-    turned = np.ascontiguousarray(np.flip(window, tuple(int(axis) for axis in flips)))
+def _flips(generator: np.random.Generator, axes: int) -> tuple[int, ...]:
+    return tuple(int(axis) for axis in np.flatnonzero(generator.integers(0, 2, axes)))
+
+
+def _tensor(window: Window, flips: tuple[int, ...], device: torch.device) -> Tensor:
+    turned = np.ascontiguousarray(np.flip(window, flips))
     return torch.from_numpy(turned)[None, None].to(device)
 
 

@@ -1,58 +1,51 @@
 """How much of a further training to keep: averages of new and old weights, scored.
 
-    python benchmarks/shares.py NEW.safetensors OLD.safetensors --validation validation.zarr
+    python benchmarks/shares.py NEW.safetensors OLD.safetensors --count 2
 
-For each share of the new weights: the share of two empty tomograms that is called salient
-and maximum F of one tomogram, both of `tomoseg.evaluation.elsewhere`, each in one window as it is
-(not resampled), and maximum F on the validation windows. Never choose by test complexes.
+For each share of the new weights: mean maximum F over tomograms of the split ``validation``
+at home and elsewhere, each in one window as it is (not resampled), and the largest share of
+an empty tomogram that is called salient. Never choose by test complexes.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
-from scoring import structures
+from calibrate import EMPTY, maps, validation_sets
 from ship_weights import averaged
 
-from tomoseg.evaluation.cases import elsewhere
-from tomoseg.metrics import Agreement
-from tomoseg.pretrain.recipe import preset
-from tomoseg.pretrain.samples import Source
-from tomoseg.pretrain.validate import validate
+from tomoseg.evaluation.cases import Data, Scene
+from tomoseg.metrics import score
 from tomoseg.saliency.predict import Predictor
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import load
-from tomoseg.simulate.dataset import open_dataset
-
-STRIDE = 16
-EMPTY, FULL = "empty", "volume_domain"
 
 
-def agreement(network: USalNet, style: str, seed: int) -> Agreement:
-    """Return how a network agrees with the truth of a tomogram."""
-    made = elsewhere(style).make(seed, structures())
-    whole = tuple(slice(n - n % STRIDE) for n in made.density.shape)
-    saliency = Predictor(network).saliency(made.intensities[whole][None])[0]
-    return Agreement.of(np.rint(saliency * 255).astype(np.uint8), made.truth[whole])
+def scores(network: USalNet, scenes: list[tuple[Data, Scene]]) -> tuple[float, float, float]:
+    """Return mean maximum F at home and elsewhere, and the most that is salient in ice."""
+    model = Predictor(network)
+    home, away, ice = [], [], [0.0]
+    for data, scene in scenes:
+        for saliency, truth in maps(model, scene):
+            if data.name == EMPTY:
+                ice.append(float((saliency >= 0.5).mean()))
+            else:
+                (away if data.style else home).append(score(saliency, truth).maximum_f)
+    return float(np.mean(home)), float(np.mean(away)), max(ice)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("new")
     parser.add_argument("old")
-    parser.add_argument("--validation", type=Path, required=True)
-    parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.25, 0.35, 0.45, 0.55, 1])
+    parser.add_argument("--count", type=int, default=2, help="tomograms of each data set")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.25, 0.5, 0.75, 1])
     chosen = parser.parse_args()
     new, old = load(chosen.new)[0], load(chosen.old)[0]
-    windows = Source(open_dataset(chosen.validation), preset("default", 3, 1, window=48))
-    print(f"| share | {EMPTY}, salient | {FULL}, max F | validation, max F |\n|---|---|---|---|")
+    scenes = validation_sets(chosen.count)
+    print("| share | home, max F | elsewhere, max F | empty, salient |\n|---|---|---|---|")
     for share in chosen.shares:
-        network = averaged(new, old, share)
-        empty = [agreement(network, EMPTY, seed) for seed in range(2)]
-        salient = np.mean([a.counts[:, 128:].sum() / a.voxels for a in empty])
-        scores = validate(network, windows.validation(), dice=1.0, lanes=2)
-        full = agreement(network, FULL, 0).maximum_f
-        print(f"| {share:g} | {salient:.2%} | {full:.3f} | {scores.maximum_f:.3f} |", flush=True)
+        home, away, ice = scores(averaged(new, old, share), scenes)
+        print(f"| {share:g} | {home:.4f} | {away:.4f} | {ice:.3%} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,22 @@
     python benchmarks/ship_weights.py runs/volumes/best.safetensors vnet3d \\
         --scores pretrained.json --validation validation.zarr
 
-Stores float16 tensors and the card in tomoseg/weights; refuses more than 16 MiB. The last
-weights of a stopped training have no validation scores of their own: --validation gives them.
+Stores float16 tensors and the card in tomoseg/weights; refuses more than 16 MiB.
+The last weights of a stopped training have no validation scores of their own: --validation
+gives them. --slope and --pivot are what `calibrate.py` chose.
 """
 
 import argparse
 import copy
 import dataclasses
 import json
+import math
 from pathlib import Path
 
+import torch
+
 from tomoseg.pretrain.recipe import preset
-from tomoseg.pretrain.samples import Source
+from tomoseg.pretrain.samples import Batch, Source
 from tomoseg.pretrain.validate import validate
 from tomoseg.saliency.initialise import deepened
 from tomoseg.saliency.usalnet import USalNet
@@ -34,13 +38,12 @@ def means(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def validated(network: USalNet, card: Card, path: Path) -> dict[str, float]:
-    """Return the scores on the windows that a training with this card validates on."""
+def windows_of(card: Card, path: Path) -> list[Batch]:
+    """Return the windows that a training with this card validates on."""
     recipe = card.training["recipe"]
     kept = {name: recipe[name] for name in ("seed", "window", "validation_windows", "dice")}
     settings = preset("default", card.architecture.dim, 1, architecture=card.architecture, **kept)
-    windows = Source(open_dataset(path), settings).validation()
-    return vars(validate(network, windows, dice=settings.dice, lanes=2))
+    return Source(open_dataset(path), settings).validation()
 
 
 def averaged(network: USalNet, other: USalNet, share: float) -> USalNet:
@@ -60,6 +63,18 @@ def averaged(network: USalNet, other: USalNet, share: float) -> USalNet:
     return mean
 
 
+@torch.no_grad()
+def calibrated(network: USalNet, slope: float, pivot: float) -> USalNet:
+    """Return the network with its last logit scaled, and `pivot` moved to one half.
+
+    Order, and maximum F with it, stays as it is; `calibrate.py` chooses the two numbers.
+    """
+    result = copy.deepcopy(network)
+    result.head.weight.mul_(slope)
+    result.head.bias.sub_(math.log(pivot / (1 - pivot))).mul_(slope)
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
@@ -68,14 +83,20 @@ def main() -> None:
     parser.add_argument("--average-with", help="weights that SOURCE was trained on from")
     parser.add_argument("--share", type=float, default=0.5, help="of SOURCE in that average")
     parser.add_argument("--validation", type=Path, help="data set of the split validation")
+    parser.add_argument("--slope", type=float, default=1.0, help="factor on the logit")
+    parser.add_argument("--pivot", type=float, default=0.5, help="saliency that becomes 0.5")
     parser.add_argument("--history", default="", help="how these weights came to be, in words")
     chosen = parser.parse_args()
     network, card = load(chosen.source)
     if chosen.average_with:
         network = averaged(network, load(chosen.average_with)[0], chosen.share)
+    network = calibrated(network, chosen.slope, chosen.pivot)
     training = dict(card.training)
+    training["calibration"] = {"slope": chosen.slope, "pivot": chosen.pivot}
     if chosen.validation:
-        training["validation"] |= validated(network, card, chosen.validation)
+        windows = windows_of(card, chosen.validation)
+        dice = card.training["recipe"]["dice"]
+        training["validation"] |= vars(validate(network, windows, dice=dice, lanes=2))
     if chosen.scores:
         training["test"] = means(chosen.scores)
     notes = " ".join(part for part in (card.notes, chosen.history) if part)

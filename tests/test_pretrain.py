@@ -129,6 +129,10 @@ def test_weights_can_be_trained_on_with_a_deeper_decoder(tmp_path: Path) -> None
     assert load(train(again).weights)[0].architecture == TINY
     deeper = dataclasses.replace(again, folder=tmp_path / "deeper", deepen=True)
     assert load(train(deeper).weights)[0].architecture == shape
+    plain = dataclasses.replace(TINY, attention=False)
+    recipe = tiny(architecture=plain, freeze_norm_at=0.0)
+    ablated = dataclasses.replace(again, folder=tmp_path / "plain", recipe=recipe)
+    assert load(train(ablated).weights)[0].architecture == plain
 
 
 def test_a_second_training_in_one_folder_is_refused(tmp_path: Path) -> None:

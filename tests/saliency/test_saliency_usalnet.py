@@ -7,7 +7,12 @@ from saliency_toys import FLAT, SMALL
 
 from tomoseg.errors import RequestError
 from tomoseg.saliency.architecture import SIDE_OUTPUTS, Architecture
-from tomoseg.saliency.initialise import PRIOR_PROBABILITY, deepened, random_network
+from tomoseg.saliency.initialise import (
+    PRIOR_PROBABILITY,
+    deepened,
+    random_network,
+    without_attention,
+)
 from tomoseg.saliency.lanes import lane_setup
 from tomoseg.saliency.usalnet import SIDE_LOSS_WEIGHTS, deep_supervision_loss
 from tomoseg.saliency.weights import digest, state_of
@@ -23,7 +28,14 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "window"), [(SMALL, (32, 48, 16)), (FLAT, (64, 16)), (SMALL, (16, 16, 16))]
+    ("architecture", "window"),
+    [
+        (SMALL, (32, 48, 16)),
+        (FLAT, (64, 16)),
+        (SMALL, (16, 16, 16)),
+        (dataclasses.replace(SMALL, attention=False), (32, 16, 16)),
+        (dataclasses.replace(FLAT, attention=False), (32, 16)),
+    ],
 )
 def test_six_outputs_coarse_to_fine(architecture: Architecture, window: tuple[int, ...]) -> None:
     network = random_network(architecture, seed=0)
@@ -143,3 +155,15 @@ def test_a_network_is_not_made_shallower() -> None:
     network = random_network(dataclasses.replace(SMALL, decoder_convolutions=(1, 0, 0, 0, 0)), 0)
     with pytest.raises(RequestError, match="at least"):
         deepened(network, (0, 2, 2, 2, 2))
+
+
+def test_attention_can_be_taken_out_and_nothing_else_goes() -> None:
+    network = random_network(SMALL, 0)
+    plain = without_attention(network)
+    assert plain.architecture == dataclasses.replace(SMALL, attention=False)
+    before, after = network.state_dict(), plain.state_dict()
+    assert {name for name in before.keys() - after.keys() if ".attention." not in name} == set()
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    with torch.no_grad():
+        x = noise(1, 1, 32, 32, 32)
+        assert not torch.equal(network.logits(x), plain.logits(x))

@@ -22,7 +22,7 @@ from tomoseg.pretrain.learner import Learner
 from tomoseg.pretrain.recipe import Recipe
 from tomoseg.pretrain.samples import Source, Tomograms, prefetch, require_split
 from tomoseg.pretrain.validate import Scores, validate
-from tomoseg.saliency.initialise import deepened, random_network
+from tomoseg.saliency.initialise import deepened, random_network, without_attention
 from tomoseg.saliency.lanes import resolve_device
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import Card, load
@@ -43,7 +43,7 @@ class Request:
     ----------
     recipe
         See `Recipe`. Its `architecture` and `init` are replaced by those of `init` below;
-        with `deepen`, its `decoder_convolutions` stay.
+        with `deepen`, its `decoder_convolutions` stay, and that it has no attention does.
     training, validation
         Tomograms to learn from and to choose the best weights by.
     names
@@ -304,6 +304,8 @@ def _start(request: Request) -> tuple[USalNet, Recipe]:
             f"weights {request.init}: expected a {recipe.architecture.dim}-D network, "
             f"got a {card.architecture.dim}-D one."
         )
+    if not recipe.architecture.attention:
+        network = without_attention(network)
     if request.deepen:
         network = deepened(network, recipe.architecture.decoder_convolutions)
     return network, dataclasses.replace(recipe, architecture=network.architecture, init=card.sha256)

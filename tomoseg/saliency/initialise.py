@@ -107,6 +107,20 @@ def deepened(network: USalNet, convolutions: tuple[int, ...]) -> USalNet:
     return deeper
 
 
+def without_attention(network: USalNet) -> USalNet:
+    """Return a copy without attention, all other weights as they are; it wants training.
+
+    Parameters
+    ----------
+    network
+        In eval mode.
+    """
+    plain = blank_network(dataclasses.replace(network.architecture, attention=False))
+    kept = plain.state_dict().keys()
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if k in kept})
+    return plain
+
+
 def _quieten(head: nn.Module) -> None:
     assert isinstance(head, Pointwise)  # as USalNet builds it
     _centre(head.weight)

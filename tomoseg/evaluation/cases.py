@@ -23,7 +23,7 @@ from tomoseg.simulate.structures import Structure, load_library, procedural
 
 SHAPE = (96, 128, 128)
 VOXEL_SIZE = 10.0
-SEEDS = {"validation": 55_001, "test": 77_001}
+SEEDS = {"train": 33_001, "validation": 55_001, "test": 77_001}
 """Of the simulated tomograms of a split; training sets have other seeds."""
 
 SLICES = 4

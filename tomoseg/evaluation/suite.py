@@ -24,6 +24,8 @@ from tomoseg.evaluation.baselines import TRIVIAL
 from tomoseg.evaluation.benchmark import Bench, Progress, measured, scores
 from tomoseg.evaluation.cases import home
 from tomoseg.evaluation.cells import Cells, Values
+from tomoseg.evaluation.learned import rivals
+from tomoseg.evaluation.methods import Method
 from tomoseg.evaluation.pictures import load_pictures
 from tomoseg.evaluation.render import EMPTY, RIVAL, markdown, merge
 from tomoseg.evaluation.tables import Networks, Table
@@ -171,12 +173,15 @@ def _tables(
     request: Request, networks: Networks, bench: Bench, progress: Progress
 ) -> dict[str, list[Values]]:
     scored = [t for t in request.tables if t not in ("table4", "figure5")]
+    learned: Mapping[int, list[Method]] = {}
+    if "table1" in scored:
+        learned = rivals(request.folder / "rivals", request.dims, request.structures)
     wanted = tables.tasks(
         scored,
         networks,
         request.dims,
         request.split,
-        {},
+        learned,
         count=request.count,
         limit=request.limit,
     )

@@ -1,0 +1,162 @@
+"""Rivals that are trained before they are compared: made once, kept in the benchmark's folder.
+
+Gradient methods look into a classifier of simulated complexes; SalGAN is trained on truth.
+Both see the split ``train`` alone.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tomoseg.evaluation.baselines.classifier import (
+    KERNEL,
+    STRIDE,
+    Classifier,
+    Lesson,
+    train_classifier,
+)
+from tomoseg.evaluation.baselines.gradients import (
+    Target,
+    as_map,
+    gradient,
+    integrated,
+    smoothed,
+    visual_backprop,
+)
+from tomoseg.evaluation.baselines.salgan import Generator, train_salgan
+from tomoseg.evaluation.baselines.scale import Baseline, Map
+from tomoseg.evaluation.cases import SHAPE, home_config, normalised
+from tomoseg.evaluation.methods import Method, of_baseline
+from tomoseg.io.storage import storage_errors
+from tomoseg.pretrain.recipe import preset
+from tomoseg.pretrain.samples import Source
+from tomoseg.saliency.weights import SUFFIX
+from tomoseg.simulate.dataset import Simulated
+from tomoseg.simulate.sample import simulate
+from tomoseg.simulate.scene import Kind
+
+logger = logging.getLogger(__name__)
+
+LESSONS = 8
+"""Tomograms that rivals are trained on, at SNR 1.5; the classifier holds one of them out."""
+
+LESSON_SNR = 1.5
+KINDS = 6
+CLASSIFIER_STEPS = {2: 1000, 3: 400}
+SALGAN_STEPS = {2: 800, 3: 400}
+"""A minute or two each on two cores: far from the published training, whose 120 epochs are of
+9000 photographs; the table says what came of it."""
+
+SALGAN_WINDOW = {2: 96, 3: 32}
+
+SIG_COPIES, SIG_STEPS = 8, 16
+"""Of smoothed integrated gradients: 50 of 50 would be 2500 passes a volume."""
+
+SEED = 1
+
+
+def rivals(
+    folder: Path, dims: Sequence[int], structures: Path | None
+) -> Mapping[int, list[Method]]:
+    """Return the trained rivals by dimension, and train those that are not kept yet.
+
+    Parameters
+    ----------
+    folder
+        Holds what was trained.
+    dims
+        2, 3 or both.
+    structures
+        Folder of complexes; None for built-in ones.
+    """
+    with storage_errors("Creating", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lessons = _Lessons(structures)
+    return {dim: _rivals(folder, dim, lessons) for dim in dims}
+
+
+class _Lessons:
+    """Training data, simulated when they are first asked for."""
+
+    def __init__(self, structures: Path | None) -> None:
+        self.config = home_config(LESSON_SNR, "train", SHAPE, structures)
+        self._kept: list[Lesson] = []
+
+    def classes(self) -> list[Lesson]:
+        """Return tomograms with the names and centres of their complexes."""
+        if not self._kept:
+            for number in range(LESSONS):
+                sample = simulate(self.config, number)
+                found = [(p.name, p.centre_zyx) for p in sample.particles if p.kind is Kind.COMPLEX]
+                self._kept.append(Lesson(normalised(sample.tomogram), found))
+        return self._kept
+
+    def truth(self, dim: int) -> Source:
+        """Return windows with their truth."""
+        recipe = preset("default", dim, 1, window=SALGAN_WINDOW[dim], seed=SEED)
+        return Source(Simulated(self.config), recipe)
+
+
+def _rivals(folder: Path, dim: int, lessons: _Lessons) -> list[Method]:
+    trained, random = _classifiers(folder, dim, lessons)
+    key = {"classifier": CLASSIFIER_STEPS[dim], "lessons": LESSONS, "seed": SEED}
+    found = [of_baseline(n, b, dim, key) for n, b in gradient_methods(trained).items()]
+    control = gradient_methods(random)
+    for name in ("VA", "VBP"):
+        found.append(of_baseline(f"{name}, random weights", control[name], dim, key))
+    generator = _salgan(folder, dim, lessons)
+    supervised = {"salgan": SALGAN_STEPS[dim], "lessons": LESSONS, "seed": SEED}
+    name = "SalGAN (retrained, supervised)"
+    return [*found, of_baseline(name, generator.saliency, dim, supervised)]
+
+
+def gradient_methods(classifier: Classifier) -> dict[str, Baseline]:
+    """Return the gradient methods by name, of the class that a classifier predicts.
+
+    Parameters
+    ----------
+    classifier
+        Of the images' or volumes' dimension.
+    """
+    target: Target = classifier.target
+
+    def backprop(image: Map) -> Map:
+        x = torch.from_numpy(image)[None, None]
+        return as_map(visual_backprop(classifier.maps(x), KERNEL, STRIDE, image.shape))
+
+    def path(of: Target, image: Map) -> Any:
+        return integrated(of, image, steps=SIG_STEPS)
+
+    return {
+        "VA": lambda image: as_map(gradient(target, image)),
+        "SVA": lambda image: as_map(smoothed(gradient, target, image)),
+        "IG": lambda image: as_map(integrated(target, image)),
+        "SIG": lambda image: as_map(smoothed(path, target, image, copies=SIG_COPIES)),
+        "VBP": backprop,
+    }
+
+
+def _classifiers(folder: Path, dim: int, lessons: _Lessons) -> tuple[Classifier, Classifier]:
+    """Return the trained classifier, and one of the same classes with random weights."""
+    path = folder / f"classifier-{dim}d{SUFFIX}"
+    if not path.exists():
+        steps = CLASSIFIER_STEPS[dim]
+        logger.info("%d-D: training a classifier of complexes, %d steps", dim, steps)
+        made, card = train_classifier(lessons.classes(), dim, steps=steps, kinds=KINDS, seed=SEED)
+        logger.info("%d-D: classifier: %s", dim, card)
+        made.save(path, card)
+    trained = Classifier.load(path)
+    return trained, Classifier(dim, trained.classes, SEED).requires_grad_(False)
+
+
+def _salgan(folder: Path, dim: int, lessons: _Lessons) -> Generator:
+    path = folder / f"salgan-{dim}d{SUFFIX}"
+    if not path.exists():
+        steps = SALGAN_STEPS[dim]
+        logger.info("%d-D: training SalGAN, %d steps", dim, steps)
+        made = train_salgan(lessons.truth(dim), dim, steps=steps, seed=SEED)
+        made.save(path, {"steps": steps})
+    return Generator.load(path)

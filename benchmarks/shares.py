@@ -10,14 +10,36 @@ an empty tomogram that is called salient. Never choose by test complexes.
 import argparse
 
 import numpy as np
-from calibrate import EMPTY, maps, validation_sets
+from scoring import structures
 from ship_weights import averaged
 
-from tomoseg.evaluation.cases import Data, Scene
+from tomoseg.evaluation.cases import Data, Scene, Tomogram, elsewhere, home
+from tomoseg.evaluation.elsewhere.imaging import STYLES
+from tomoseg.evaluation.paper import SNRS
 from tomoseg.metrics import score
 from tomoseg.saliency.predict import Predictor
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import load
+
+SHAPE = (64, 96, 96)
+STRIDE = 16
+EMPTY = "empty"
+
+
+def validation_sets(count: int) -> list[tuple[Data, Tomogram]]:
+    """Return `count` tomograms of every data set, each with the set that it belongs to."""
+    sets = [home(snr, "validation", SHAPE) for snr in SNRS]
+    sets += [elsewhere(style, "validation", SHAPE) for style in STYLES]
+    return [(data, data.make(number, structures())) for data in sets for number in range(count)]
+
+
+def maps(model: Predictor, scene: Scene) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return saliency and truth of each view, cut to multiples of the network's stride."""
+    found = []
+    for image, truth in scene.views(model.network.architecture.dim):
+        whole = tuple(slice(n - n % STRIDE) for n in image.shape)
+        found.append((model.saliency(image[whole][None])[0], truth[whole]))
+    return found
 
 
 def scores(network: USalNet, scenes: list[tuple[Data, Scene]]) -> tuple[float, float, float]:

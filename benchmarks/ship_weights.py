@@ -5,17 +5,14 @@
 
 Stores float16 tensors and the card in tomoseg/weights; refuses more than 16 MiB.
 The last weights of a stopped training have no validation scores of their own: --validation
-gives them. --slope and --pivot are what `calibrate.py` chose.
+gives them.
 """
 
 import argparse
 import copy
 import dataclasses
 import json
-import math
 from pathlib import Path
-
-import torch
 
 from tomoseg.pretrain.recipe import preset
 from tomoseg.pretrain.samples import Batch, Source
@@ -63,18 +60,6 @@ def averaged(network: USalNet, other: USalNet, share: float) -> USalNet:
     return mean
 
 
-@torch.no_grad()
-def calibrated(network: USalNet, slope: float, pivot: float) -> USalNet:
-    """Return the network with its last logit scaled, and `pivot` moved to one half.
-
-    Order, and maximum F with it, stays as it is; `calibrate.py` chooses the two numbers.
-    """
-    result = copy.deepcopy(network)
-    result.head.weight.mul_(slope)
-    result.head.bias.sub_(math.log(pivot / (1 - pivot))).mul_(slope)
-    return result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
@@ -83,16 +68,12 @@ def main() -> None:
     parser.add_argument("--average-with", help="weights that SOURCE was trained on from")
     parser.add_argument("--share", type=float, default=0.5, help="of SOURCE in that average")
     parser.add_argument("--validation", type=Path, help="data set of the split validation")
-    parser.add_argument("--slope", type=float, default=1.0, help="factor on the logit")
-    parser.add_argument("--pivot", type=float, default=0.5, help="saliency that becomes 0.5")
     parser.add_argument("--history", default="", help="how these weights came to be, in words")
     chosen = parser.parse_args()
     network, card = load(chosen.source)
     if chosen.average_with:
         network = averaged(network, load(chosen.average_with)[0], chosen.share)
-    network = calibrated(network, chosen.slope, chosen.pivot)
     training = dict(card.training)
-    training["calibration"] = {"slope": chosen.slope, "pivot": chosen.pivot}
     if chosen.validation:
         windows = windows_of(card, chosen.validation)
         dice = card.training["recipe"]["dice"]

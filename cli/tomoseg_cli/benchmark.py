@@ -49,6 +49,7 @@ SPLITS = ("validation", "test")
 @click.option("--weights-2d", default="unet2d", show_default=True, help="Of images.")
 @click.option("--plain", help="Weights without attention of volumes, for the rows P+B.")
 @click.option("--plain-2d", help="Weights without attention of images.")
+@click.option("--only", multiple=True, help="Name of a row that is wanted; all without.")
 @click.option("--jobs", type=click.IntRange(1), help="Tomograms at once; all cores without.")
 @common_options
 def benchmark(
@@ -64,6 +65,7 @@ def benchmark(
     weights_2d: str,
     plain: str | None,
     plain_2d: str | None,
+    only: tuple[str, ...],
     jobs: int | None,
     as_json: bool,
     quiet: bool,
@@ -95,6 +97,7 @@ def benchmark(
         weights={2: weights_2d, 3: weights},
         plain={dim: one for dim, one in plains.items() if one},
         jobs=jobs or len(os.sched_getaffinity(0)),
+        only=only,
         command=shlex.join(["tomoseg", *sys.argv[1:]]),
     )
     with stop_on_signal("scores") as stop, ProgressReport(quiet=quiet) as progress:

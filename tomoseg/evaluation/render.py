@@ -201,7 +201,9 @@ def _refine(records: Sequence[Values]) -> Iterator[str]:
         yield scores_table(merged)
     for head, values in _blocks(records):
         yield head
-        yield scores_table({name: values[name] for name in (PUB, PU, RIVAL)})
+        yield scores_table({n: values[n] for n in (PUB, PU, RIVAL) if n in values})
+        if PUB in values and PU in values:
+            yield PAIRED_HEAD + "\n" + paired(values, PUB, PU)
 
 
 def merge(records: Sequence[Values], dim: int) -> Series:

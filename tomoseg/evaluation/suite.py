@@ -73,6 +73,8 @@ class Request:
         Tomograms that are worked on at once.
     command
         As the page names it.
+    only
+        Names of rows that are wanted; all without.
     """
 
     folder: Path
@@ -87,6 +89,7 @@ class Request:
     plain: Mapping[int, str]
     jobs: int
     command: str
+    only: Sequence[str] = ()
 
 
 def run(request: Request, stop: threading.Event, progress: Progress) -> dict[str, Any]:
@@ -184,6 +187,7 @@ def _tables(
         learned,
         count=request.count,
         limit=request.limit,
+        only=request.only,
     )
     every = [task for tasks in wanted.values() for task in tasks]
     bench.run(every, progress)

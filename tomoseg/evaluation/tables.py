@@ -120,6 +120,7 @@ def tasks(
     *,
     count: int,
     limit: int | None,
+    only: Sequence[str] = (),
 ) -> dict[Table, list[Task]]:
     """Return what each table needs.
 
@@ -137,6 +138,8 @@ def tasks(
         Trained rivals by dimension, for ``table1``.
     count
         Tomograms of each data set.
+    only
+        Names of the rows that are wanted; all without.
     limit
         Tomograms in each table and dimension at most; None for no limit, and for the
         paper's 1000 iterations among the refinements.
@@ -154,7 +157,8 @@ def tasks(
             if table == "table1":
                 methods = [*methods, *learned.get(dim, [])]
             tomograms = share_out(data_sets(table, dim, split), count, limit)
-            task = Task(dim, tomograms, [*methods, *trivial(dim)])
+            rows = [m for m in (*methods, *trivial(dim)) if not only or m.name in only]
+            task = Task(dim, tomograms, rows)
             made.setdefault(table, []).append(task)
     return made
 

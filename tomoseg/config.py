@@ -88,7 +88,7 @@ class RefineConfig:
         Blocks that scope ``volume`` is refined on, at most.
     """
 
-    scope: Scope = "none"
+    scope: Scope = "volume"
     rule: Rule = "teacher"
     unify: Unify = "supervoxels"
     classes: int = 16

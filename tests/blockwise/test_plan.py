@@ -98,11 +98,11 @@ def identity(**changes):
 def test_the_fingerprint_names_what_differs():
     check_fingerprint(identity(), identity())
     other = identity(
-        config=SegmentConfig(seed=5, refine=RefineConfig(scope="volume")), versions={"torch": "3"}
+        config=SegmentConfig(seed=5, refine=RefineConfig(scope="none")), versions={"torch": "3"}
     )
     with pytest.raises(FingerprintError) as caught:
         check_fingerprint(identity(), other)
-    for part in ("config.seed was 0, now 5", "refine.scope was none, now volume", "torch was 2"):
+    for part in ("config.seed was 0, now 5", "refine.scope was volume, now none", "torch was 2"):
         assert part in str(caught.value)
     assert "weights" not in caught.value.message
 

@@ -3,6 +3,12 @@ import sys
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def _without_refinement(monkeypatch):
+    """Spare the half minute of the default refinement; tests of it ask for it by flag."""
+    monkeypatch.setenv("TOMOSEG_SEGMENT_SCOPE", "none")
+
+
 @pytest.fixture
 def tomoseg(monkeypatch, capsys):
     """Run the command line in this process; return exit code, stdout and stderr."""

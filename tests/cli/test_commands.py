@@ -44,7 +44,8 @@ def test_help_is_quick_because_it_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", ["segment", "status", "convert", "simulate", "pretrain", "doctor"]
+    "command",
+    ["segment", "status", "convert", "evaluate", "benchmark", "simulate", "pretrain", "doctor"],
 )
 def test_every_command_has_help(tomoseg, command):
     code, out, _ = tomoseg(command, "--help")
@@ -227,6 +228,21 @@ def test_an_absurd_voxel_size_is_refused(tomoseg, tomogram, weights, tmp_path, v
     code, _, err = tomoseg("segment", tomogram, "--out", tmp_path / "m.zarr", *arguments)
     assert code == 1
     assert "probably wrong" in err
+
+
+def test_by_default_the_network_is_refined_on_the_tomogram(
+    tomoseg, tomogram, weights, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("TOMOSEG_SEGMENT_SCOPE")
+    flags = ["--weights", weights, "--resample", "never", *QUICK, "--json"]
+    results = {}
+    for name, more in (("refined", []), ("plain", ["--scope", "none"])):
+        code, out, err = tomoseg("segment", tomogram, "--out", tmp_path / name, *flags, *more)
+        assert code == 0, err
+        results[name] = json.loads(out)
+    assert results["plain"]["refinement"] == {}
+    assert results["refined"]["refinement"]["stop"] in ("iterations", "ice")
+    assert results["refined"]["refinement"]["iterations"] in (16, 0)
 
 
 def test_outputs_are_called_after_their_inputs():

@@ -85,6 +85,8 @@ def self_train(
             report: dict[str, Any] = {"iterations": 0, "stop": "ice", "loss": None}
         else:
             report = _learn(student, windows, targets, config, seed, lanes)
+            if _ran_away(Predictor(student, device=device), windows, targets):
+                report["stop"] = "ran_away"
     if report["stop"] in ("not_finite", "ran_away"):
         student = copy.deepcopy(network).to(device)
     report |= {"labels": 2, "salient_labels": [1], "salient_fraction": float(np.mean(targets))}
@@ -151,15 +153,12 @@ def _learn(
     optimiser = torch.optim.Adam(parameters, lr=config.rate, foreach=False)
     generator = np.random.default_rng(seed)
 
-    def lesson(turn: tuple[int, tuple[int, ...]]) -> tuple[float, float, float, Gradients]:
-        """Return loss, mean saliency, mean target and gradients of one window, flipped."""
+    def lesson(turn: tuple[int, tuple[int, ...]]) -> tuple[float, Gradients]:
+        """Return loss and gradients of one window, flipped."""
         place, flips = turn
         x, target = (_tensor(a[place], flips, parameters[0].device) for a in (windows, targets))
-        logits = student.logits(x)
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, target)
-        gradients = torch.autograd.grad(loss, parameters)
-        mean = float(torch.sigmoid(logits.detach()).mean())
-        return float(loss.detach()), mean, float(target.mean()), gradients
+        loss = nn.functional.binary_cross_entropy_with_logits(student.logits(x), target)
+        return float(loss.detach()), torch.autograd.grad(loss, parameters)
 
     for step in range(config.iterations):
         turns = [
@@ -167,10 +166,9 @@ def _learn(
             for n in range(TOGETHER)
         ]
         lessons = map_lanes(lesson, turns, lanes)
-        losses, means, wanted, gradients = zip(*lessons, strict=True)
-        stop = _verdict(losses, means, wanted)
-        if stop:
-            return report | {"stop": stop}
+        losses, gradients = zip(*lessons, strict=True)
+        if not np.isfinite(losses).all():
+            return report | {"stop": "not_finite"}
         for parameter, *parts in zip(parameters, *gradients, strict=True):
             parameter.grad = torch.stack(parts).mean(0)
         nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM, foreach=False)
@@ -179,13 +177,12 @@ def _learn(
     return report
 
 
-def _verdict(losses: Sequence[float], means: Sequence[float], wanted: Sequence[float]) -> str:
-    """Return why to give up, or nothing."""
-    if not np.isfinite(losses).all():
-        return "not_finite"
-    mean, right = float(np.mean(means)), float(np.mean(wanted))
-    away = mean > RUN_AWAY * right + ICE or right > RUN_AWAY * mean + ICE
-    return "ran_away" if away else ""
+def _ran_away(model: SaliencyModel, windows: Sequence[Window], targets: Sequence[Window]) -> bool:
+    """Tell whether what is salient to the student in all windows is far from the teacher's."""
+    mean = float(np.mean([model.saliency(window[None]) for window in windows]))
+    wanted = float(np.mean(targets))
+    near = mean <= RUN_AWAY * wanted + ICE and wanted <= RUN_AWAY * mean + ICE
+    return not near  # NaN is not near either
 
 
 def _flips(generator: np.random.Generator, axes: int) -> tuple[int, ...]:

@@ -152,19 +152,28 @@ def _blocks(records: Sequence[Values]) -> Iterator[tuple[str, Series]]:
         yield f"### {dim}-D, {data}, {count} tomogram{'s' if count > 1 else ''}", values
 
 
+def _gains(values: Series, *rivals: str) -> Iterator[str]:
+    """Yield what refinement gains over rivals, of the rows that there are (``--only``)."""
+    present = [rival for rival in rivals if rival in values]
+    if PUB in values and present:
+        yield "\n".join([PAIRED_HEAD, *(paired(values, PUB, rival) for rival in present)])
+
+
 def _table1(records: Sequence[Values]) -> Iterator[str]:
     for head, values in _blocks(records):
-        yield from (head, scores_table(values), "Margins over the best unsupervised rival:")
+        yield from (head, scores_table(values))
         unsupervised = [name for name in values if name not in (PUB, PU) and "(" not in name]
-        yield margins(values, PUB, unsupervised)
-        yield PAIRED_HEAD + "\n" + paired(values, PUB, RIVAL)
+        if PUB in values and unsupervised:
+            yield "Margins over the best unsupervised rival:"
+            yield margins(values, PUB, unsupervised)
+        yield from _gains(values, PU, RIVAL)
     yield "Printed by the paper:"
     yield papers_table(paper.TABLE1)
 
 
 def _table2(records: Sequence[Values]) -> Iterator[str]:
     for head, values in _blocks(records):
-        yield from (head, scores_table(values), PAIRED_HEAD + "\n" + paired(values, PUB, PU))
+        yield from (head, scores_table(values), *_gains(values, PU))
     yield "Printed by the paper:"
     yield papers_table(paper.TABLE2)
 
@@ -194,16 +203,15 @@ def _refine(records: Sequence[Values]) -> Iterator[str]:
     full = [record for record in records if record["data"] != EMPTY]
     for dim in sorted({record["dim"] for record in records}):
         merged = merge(full, dim)
-        count = len(merged[PU]["seconds"])
-        yield f"### {dim}-D, all {count} tomograms with objects: gain over {PU}"
-        lines = [paired(merged, name, PU) for name in merged if name != PU]
-        yield "\n".join([PAIRED_HEAD, *lines])
+        yield f"### {dim}-D, all data sets with objects"
+        if PU in merged:
+            lines = [paired(merged, name, PU) for name in merged if name != PU]
+            yield "\n".join([PAIRED_HEAD, *lines])
         yield scores_table(merged)
     for head, values in _blocks(records):
         yield head
         yield scores_table({n: values[n] for n in (PUB, PU, RIVAL) if n in values})
-        if PUB in values and PU in values:
-            yield PAIRED_HEAD + "\n" + paired(values, PUB, PU)
+        yield from _gains(values, PU)
 
 
 def merge(records: Sequence[Values], dim: int) -> Series:

@@ -36,7 +36,8 @@ def write_volume(path: Path, shape=SHAPE) -> Path:
 
 def config(weights, case="none", **changes) -> SegmentConfig:
     scope, voxel_size = ("none", 16.4) if case == "resampled" else (case, 10.0)
-    refine = RefineConfig(scope=scope, iterations=2, classes=4, sample_blocks=2)
+    rule = "teacher" if scope == "volume" else "majority"  # a teacher looks 24 times at a block
+    refine = RefineConfig(scope, rule, iterations=2, classes=4, sample_blocks=2)
     halo = 16 if case == "none" else 0  # windows are blended; elsewhere cropped, for speed
     values = {"refine": refine, "halo": halo, "shard": 64, "voxel_size_angstrom": voxel_size}
     return SegmentConfig(weights=str(weights), **(values | changes))

@@ -3,9 +3,11 @@
 A method is a value: a name for tables, the key of what decides its maps, and a function.
 """
 
+import contextlib
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ Map = NDArray[Any]
 Baseline = Callable[[Image], NDArray[np.float32]]
 
 
+_ENGINE = threading.Lock()
+"""A process works on one tomogram at a time (`tomoseg.blockwise.workers`)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Method:
     """One row of a table.
@@ -46,11 +52,14 @@ class Method:
         Returns the saliency of each view of a tomogram or of `Pictures`, in their order.
     key
         Plain JSON values: what decides the maps beside the tomogram.
+    turn
+        Held while it runs, where only one at a time can.
     """
 
     name: str
     maps: Callable[[Any], list[Map]]
     key: dict[str, Any] = field(default_factory=dict)
+    turn: AbstractContextManager[Any] = field(default_factory=contextlib.nullcontext)
 
 
 def of_baseline(
@@ -82,15 +91,12 @@ def of_network(name: str, config: SegmentConfig, dim: int) -> Method:
     """
     key = {"weights": load(config.weights)[1].sha256, "config": config.to_dict()}
     run: Callable[[Any, SegmentConfig], list[Map]] = _of_volume if dim == 3 else _of_slices
-    return Method(name, lambda scene: run(scene, config), key)
-
-
-_ENGINE = threading.Lock()
-"""A process works on one tomogram at a time (`tomoseg.blockwise.workers`)."""
+    turn: AbstractContextManager[Any] = _ENGINE if dim == 3 else contextlib.nullcontext()
+    return Method(name, lambda scene: run(scene, config), key, turn)
 
 
 def _of_volume(tomogram: Tomogram, config: SegmentConfig) -> list[Map]:
-    with _ENGINE, tempfile.TemporaryDirectory(prefix="tomoseg-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tomoseg-benchmark-") as folder:
         source, output = Path(folder) / "tomogram.mrc", Path(folder) / "saliency.zarr"
         with mrcfile.new(source) as file:
             file.set_data(tomogram.density)

@@ -7,7 +7,13 @@ from saliency_toys import FLAT
 
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
-from tomoseg.saliency.memory import FRAGMENTATION, forward_bytes, parameter_count, refine_bytes
+from tomoseg.saliency.memory import (
+    FRAGMENTATION,
+    SELF_TRAINING_CLASSES,
+    forward_bytes,
+    parameter_count,
+    refine_bytes,
+)
 from tomoseg.saliency.weights import state_of
 
 MEASURE = """
@@ -83,7 +89,8 @@ def test_forward_bytes_are_those_alive_and_an_allowance(base: int, edge: int, ba
 @glibc
 @pytest.mark.parametrize("more", [(0, 0, 0, 0, 0), (2, 2, 1, 1, 0)])
 @pytest.mark.parametrize(
-    ("rule", "base", "windows", "classes"), [("majority", 4, 2, 40), ("teacher", 8, 2, 2)]
+    ("rule", "base", "windows", "classes"),
+    [("majority", 4, 2, 40), ("teacher", 8, 2, SELF_TRAINING_CLASSES)],
 )
 def test_refine_bytes_are_those_alive_and_an_allowance(
     rule: str, base: int, windows: int, classes: int, more: tuple[int, ...]

@@ -30,7 +30,7 @@ from tomoseg.errors import InputError, RequestError
 from tomoseg.io.omezarr import Layout
 from tomoseg.io.volume import Triple, Volume
 from tomoseg.saliency.lanes import resolve_device
-from tomoseg.saliency.memory import forward_bytes, refine_bytes
+from tomoseg.saliency.memory import SELF_TRAINING_CLASSES, forward_bytes, refine_bytes
 from tomoseg.saliency.weights import Card, load
 
 logger = logging.getLogger(__name__)
@@ -337,7 +337,8 @@ def _plan(source: Source, config: SegmentConfig, card: Card) -> Plan:
     window = (BLOCK + 2 * config.halo,) * 3
     memory = [forward_bytes(card.architecture, window)]
     if config.refine.scope != "none":
-        classes = 2 if config.refine.rule == "teacher" else config.refine.classes
+        learns = config.refine.rule == "teacher"
+        classes = SELF_TRAINING_CLASSES if learns else config.refine.classes
         one = config.refine.scope == "block"
         refined = window if one else (BLOCK,) * 3
         windows = 1 if one else config.refine.sample_blocks

@@ -30,6 +30,9 @@ PER_CONVOLUTION = 2.0
 PER_CLASS = 4.0
 PER_SAMPLED_WINDOW = 2.0
 
+SELF_TRAINING_CLASSES = 16
+"""What self-training holds at its peak, as if it had a response map of so many classes."""
+
 FURTHER_OF_BATCH = 0.7
 """What each further window of a batch adds, as a share of the first."""
 
@@ -85,7 +88,7 @@ def refine_bytes(
     window
         Edges of a window in voxels.
     classes
-        Classes of the response map; 2 for self-training.
+        Classes of the response map; `SELF_TRAINING_CLASSES` under rule ``teacher``.
     windows
         Windows in the sample.
     """

@@ -24,6 +24,10 @@ def test_wrong_requests_are_refused_with_what_to_do(tmp_path, tomoseg):
     )
     assert code == 1
     assert "NAME.jpg" in err
+    code, _, err = tomoseg("benchmark", "table3", "--out", tmp_path / "c", "--only", "P+V")
+    assert code == 2
+    assert "'P+V'" in err
+    assert "'P+U'" in err
 
 
 def test_one_row_of_one_tomogram_end_to_end(tmp_path, tomoseg, monkeypatch):
@@ -34,7 +38,7 @@ def test_one_row_of_one_tomogram_end_to_end(tmp_path, tomoseg, monkeypatch):
     command = ("benchmark", "table3", "--dim", 2, "--limit", 1, "--out", tmp_path, "--only", "P+U")
     code, out, _ = tomoseg(*command, "--json")
     assert code == 0
-    (record,) = json.loads(out)["tables"]["table3"]
+    (record,) = json.loads(out)["table3"]["records"]
     assert (record["method"], record["dim"], record["data"]) == ("P+U", 2, "home, SNR 0.5")
     assert 0 < record["maximum_f"] <= 1
     code, out, _ = tomoseg(*command)

@@ -224,7 +224,7 @@ def test_the_suite_writes_a_page_and_goes_on(
     monkeypatch.setattr(tables, "VOLUME", (32, 32, 32))
     monkeypatch.setattr(tables, "SHAPE", (32, 48, 48))
     monkeypatch.setattr(tables, "SLICES", 1)
-    monkeypatch.setattr(tables, "SELF", dataclasses.replace(tables.SELF, iterations=1))
+    monkeypatch.setattr(tables, "DEFAULT", dataclasses.replace(tables.DEFAULT, iterations=1))
     request = suite.Request(
         folder=tmp_path / "bench",
         tables=["table1", "figure5"],
@@ -248,10 +248,10 @@ def test_the_suite_writes_a_page_and_goes_on(
     assert json.loads((folder / suite.RESULTS).read_text()) == first
     assert markdown(first) == page
     monkeypatch.setattr(Data, "make", lambda *_: pytest.fail("computed again"))
-    again = suite.run(
-        dataclasses.replace(request, tables=["table1"]), threading.Event(), lambda *_: None
-    )
-    assert again["tables"] == first["tables"]
+    later = dataclasses.replace(request, tables=["table1"], command="tomoseg benchmark table1")
+    again = suite.run(later, threading.Event(), lambda *_: None)
+    assert again["figure5"] == first["figure5"]
+    assert again["table1"] == first["table1"] | {"command": later.command}
 
 
 def test_every_table_has_the_papers_rows_and_those_of_a_sceptic() -> None:
@@ -278,9 +278,9 @@ def test_the_sheet_of_refinements_draws_its_front(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     made = records("P+U", 0.5, 0.2) + records("P+U+B", 0.6, 0.1)
     made += records("difference of Gaussians", 0.4, 0.3)
-    results = {"made": {"commands": {}, "facts": {}}, "tables": {"refine": made}}
+    results = {"refine": {"command": "", "date": "", "facts": {}, "records": made}}
     assert "| P+U+B over P+U | 0.100" in markdown(results)
-    suite.draw(tmp_path, results["tables"])
+    suite.draw(tmp_path, results)
     assert (tmp_path / suite.PARETO).stat().st_size > 0
 
 

@@ -22,7 +22,7 @@ from tomoseg.evaluation.baselines.salgan import (
     generator_loss,
     train_salgan,
 )
-from tomoseg.evaluation.learned import gradient_methods
+from tomoseg.evaluation.learned import SIG_STEPS, gradient_methods
 from tomoseg.metrics import score
 from tomoseg.pretrain.recipe import preset
 from tomoseg.pretrain.samples import Batch, Source
@@ -147,7 +147,7 @@ def test_the_classifier_learns_and_follows_from_its_seed(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradient_methods_give_maps_of_any_shape(shape: tuple[int, ...]) -> None:
-    model = Classifier(len(shape), ["ice", "a", "b"], 0).requires_grad_(False)
+    model = Classifier(len(shape), ["ice", "a", "b"], 0).eval().requires_grad_(False)
     methods = gradient_methods(model)
     assert list(methods) == ["VA", "SVA", "IG", "SIG", "VBP"]
     maps = {name: method(image(shape)) for name, method in methods.items()}
@@ -156,6 +156,29 @@ def test_gradient_methods_give_maps_of_any_shape(shape: tuple[int, ...]) -> None
         assert (found.min(), found.max()) == (0, 1), name
     assert len({found.tobytes() for found in maps.values()}) == len(maps)
     np.testing.assert_array_equal(methods["SIG"](image(shape)), maps["SIG"])
+
+
+def test_integrated_gradients_of_a_trained_classifier_are_complete() -> None:
+    """A network whose answer hangs on the shape of its input alone would not be followed."""
+    model, _ = train_classifier([lesson(seed) for seed in range(2)], 3, steps=30, kinds=2, seed=0)
+    window = lesson(5).intensities[:32, :32, :32]
+    target = model.target(window)
+    x = torch.from_numpy(np.ascontiguousarray(window))[None, None]
+    wanted = float(target(x) - target(0 * x))
+    assert abs(wanted) > 0.1
+    for steps, tolerance in ((50, 0.03), (SIG_STEPS, 0.1)):
+        found = integrated(target, window, steps=steps).sum()
+        assert found == pytest.approx(wanted, abs=tolerance * abs(wanted))
+
+
+def test_the_class_is_that_of_the_image_wherever_the_path_leads() -> None:
+    model = Classifier(2, ["ice", "a", "b"], 0).eval().requires_grad_(False)
+    window = image((32, 32))
+    target = model.target(window)
+    x = torch.from_numpy(window)[None, None]
+    other = -3 * x
+    assert int(model(x).argmax()) != int(model(other).argmax())
+    assert float(target(other)) == float(model(other)[0, int(model(x).argmax())])
 
 
 # SalGAN ----------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_continuity_is_the_mean_difference_and_its_gradient_true() -> None:
     torch.testing.assert_close(gradient.double(), slope)
 
 
-def test_continuity_makes_labels_smoother_than_the_vote_of_nobody() -> None:
+def test_continuity_makes_the_saliency_smoother() -> None:
     network = random_network(SMALL, 1)
     config = dataclasses.replace(CONFIG, unify="continuity", iterations=12)
 

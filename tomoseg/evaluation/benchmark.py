@@ -124,7 +124,7 @@ class Bench:
         return {
             "version": __version__,
             "data": [data.style, data.snr, data.split, *data.shape, data.slices_per_axis],
-            "structures": "" if self.structures is None else self.structures.name,
+            "structures": str(self.structures and self.structures.resolve()),
             "number": number,
             "dim": dim,
             "method": method.key,
@@ -141,12 +141,23 @@ def measured(method: Method, scene: Scene, dim: int) -> Values:
     scene, dim
         What it is scored on, and whether as a volume or as images.
     """
+    maps, seconds = timed(method, scene, dim)
+    return scores(maps, scene, dim) | {"seconds": seconds}
+
+
+def timed(method: Method, scene: Scene, dim: int) -> tuple[list[Map], float]:
+    """Return the saliency of each view, and the seconds that it took.
+
+    Parameters
+    ----------
+    method, scene, dim
+        As for `measured`.
+    """
     scene.views(dim)  # normalises: not the method's to pay for
     with method.turn:  # to wait for it is not the method's either
         began = time.perf_counter()
         maps = method.maps(scene)
-        seconds = time.perf_counter() - began
-    return scores(maps, scene, dim) | {"seconds": round(seconds, 3)}
+        return maps, round(time.perf_counter() - began, 3)
 
 
 def scores(maps: Sequence[Map], scene: Scene, dim: int) -> Values:

@@ -141,8 +141,8 @@ class Data:
         """
         if self.style:
             seed = 1000 * (self.split == "validation") + number
-            made = make(self.style, seed, complexes(structures, self.split), self.shape)
-            return Tomogram(made.density, made.truth, made.voxel_size, self.slices_per_axis)
+            found = make(self.style, seed, complexes(structures, self.split), self.shape)
+            return Tomogram(*found, STYLES[self.style].voxel_size, self.slices_per_axis)
         sample = simulate(home_config(self.snr, self.split, self.shape, structures), number)
         return Tomogram(sample.tomogram, sample.salient, VOXEL_SIZE, self.slices_per_axis)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tomoseg.evaluation.baselines.classifier import (
     KERNEL,
@@ -33,7 +34,7 @@ from tomoseg.evaluation.methods import Method, of_baseline
 from tomoseg.io.storage import storage_errors
 from tomoseg.pretrain.recipe import preset
 from tomoseg.pretrain.samples import Source
-from tomoseg.saliency.weights import SUFFIX
+from tomoseg.saliency.weights import SUFFIX, digest
 from tomoseg.simulate.dataset import Simulated
 from tomoseg.simulate.sample import simulate
 from tomoseg.simulate.scene import Kind
@@ -47,8 +48,7 @@ LESSON_SNR = 1.5
 KINDS = 6
 CLASSIFIER_STEPS = {2: 1000, 3: 400}
 SALGAN_STEPS = {2: 800, 3: 400}
-"""A minute or two each on two cores: far from the published training, whose 120 epochs are of
-9000 photographs; the table says what came of it."""
+"""Minutes on two cores, far from the published training; the table says what came of it."""
 
 SALGAN_WINDOW = {2: 96, 3: 32}
 
@@ -56,6 +56,11 @@ SIG_COPIES, SIG_STEPS = 8, 16
 """Of smoothed integrated gradients: 50 of 50 would be 2500 passes a volume."""
 
 SEED = 1
+
+CONTROLS = ("VA, random weights", "VBP, random weights")
+SALGAN = "SalGAN (retrained, supervised)"
+NAMES = ("VA", "SVA", "IG", "SIG", "VBP", *CONTROLS, SALGAN)
+"""Rows that need a training."""
 
 
 def rivals(
@@ -102,26 +107,29 @@ class _Lessons:
 
 def _rivals(folder: Path, dim: int, lessons: _Lessons) -> list[Method]:
     trained, random = _classifiers(folder, dim, lessons)
-    key = {"classifier": CLASSIFIER_STEPS[dim], "lessons": LESSONS, "seed": SEED}
-    found = [of_baseline(n, b, dim, key) for n, b in gradient_methods(trained).items()]
-    control = gradient_methods(random)
-    for name in ("VA", "VBP"):
-        found.append(of_baseline(f"{name}, random weights", control[name], dim, key))
     generator = _salgan(folder, dim, lessons)
-    supervised = {"salgan": SALGAN_STEPS[dim], "lessons": LESSONS, "seed": SEED}
-    name = "SalGAN (retrained, supervised)"
-    return [*found, of_baseline(name, generator.saliency, dim, supervised)]
+    control = {f"{n}, random weights": b for n, b in gradient_methods(random).items()}
+    rows: list[tuple[nn.Module, dict[str, Baseline]]] = [
+        (trained, gradient_methods(trained)),
+        (random, {name: control[name] for name in CONTROLS}),
+        (generator, {SALGAN: generator.saliency}),
+    ]
+    return [
+        of_baseline(name, baseline, dim, {"weights": digest(network.state_dict())})
+        for network, methods in rows
+        for name, baseline in methods.items()
+    ]
 
 
 def gradient_methods(classifier: Classifier) -> dict[str, Baseline]:
-    """Return the gradient methods by name, of the class that a classifier predicts.
+    """Return the gradient methods by name, of the class that a classifier predicts of an image.
 
     Parameters
     ----------
     classifier
         Of the images' or volumes' dimension.
     """
-    target: Target = classifier.target
+    find = classifier.target
 
     def backprop(image: Map) -> Map:
         x = torch.from_numpy(image)[None, None]
@@ -131,10 +139,10 @@ def gradient_methods(classifier: Classifier) -> dict[str, Baseline]:
         return integrated(of, image, steps=SIG_STEPS)
 
     return {
-        "VA": lambda image: as_map(gradient(target, image)),
-        "SVA": lambda image: as_map(smoothed(gradient, target, image)),
-        "IG": lambda image: as_map(integrated(target, image)),
-        "SIG": lambda image: as_map(smoothed(path, target, image, copies=SIG_COPIES)),
+        "VA": lambda image: as_map(gradient(find(image), image)),
+        "SVA": lambda image: as_map(smoothed(gradient, find(image), image)),
+        "IG": lambda image: as_map(integrated(find(image), image)),
+        "SIG": lambda image: as_map(smoothed(path, find(image), image, copies=SIG_COPIES)),
         "VBP": backprop,
     }
 
@@ -149,7 +157,7 @@ def _classifiers(folder: Path, dim: int, lessons: _Lessons) -> tuple[Classifier,
         logger.info("%d-D: classifier: %s", dim, card)
         made.save(path, card)
     trained = Classifier.load(path)
-    return trained, Classifier(dim, trained.classes, SEED).requires_grad_(False)
+    return trained, Classifier(dim, trained.classes, SEED).eval().requires_grad_(False)
 
 
 def _salgan(folder: Path, dim: int, lessons: _Lessons) -> Generator:

@@ -7,24 +7,22 @@ import datetime
 import json
 import os
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomoseg import __version__
 from tomoseg.errors import RequestError, StorageError
 from tomoseg.evaluation import figures, tables
 from tomoseg.evaluation.baselines import TRIVIAL
-from tomoseg.evaluation.benchmark import Bench, Progress, measured, scores
+from tomoseg.evaluation.benchmark import Bench, Progress, measured, scores, timed
 from tomoseg.evaluation.cases import home
 from tomoseg.evaluation.cells import Cells, Values
-from tomoseg.evaluation.learned import rivals
+from tomoseg.evaluation.learned import NAMES, rivals
 from tomoseg.evaluation.methods import Method
 from tomoseg.evaluation.pictures import load_pictures
 from tomoseg.evaluation.render import EMPTY, RIVAL, markdown, merge
@@ -98,7 +96,8 @@ def run(request: Request, stop: threading.Event, progress: Progress) -> dict[str
     Returns
     -------
     dict
-        What ``results.json`` holds: of this and of earlier calls with the same folder.
+        What ``results.json`` holds, by table: its ``records``, and the ``command``, ``date``
+        and ``facts`` (plain values) of the call that computed it, this or an earlier one.
 
     Raises
     ------
@@ -115,14 +114,13 @@ def run(request: Request, stop: threading.Event, progress: Progress) -> dict[str
         results = _read(request.folder / RESULTS)
         bench = Bench(Cells(request.folder / "cells"), request.structures, stop, request.jobs)
         networks = _networks(request)
-        computed = _tables(request, networks, bench, progress)
-        results["tables"] |= computed
-        results["tables"] = {name: results["tables"][name] for name in sorted(results["tables"])}
         today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-        results["made"]["commands"] |= {today: request.command}
-        results["made"]["facts"] = _facts(request)
+        made = {"command": request.command, "date": today, "facts": _facts(request)}
+        for table, records in _tables(request, networks, bench, progress).items():
+            results[table] = made | {"records": records}
+        results = {name: results[name] for name in get_args(Table) if name in results}
         write_json(request.folder / RESULTS, results)
-        draw(request.folder, results["tables"])
+        draw(request.folder, results)
         with storage_errors("Writing", request.folder / PAGE):
             (request.folder / PAGE).write_text(markdown(results), encoding="utf-8")
     return results
@@ -131,11 +129,11 @@ def run(request: Request, stop: threading.Event, progress: Progress) -> dict[str
 def _read(path: Path) -> dict[str, Any]:
     try:
         results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if not {"made", "tables"} <= results.keys():
+        if not all("records" in table for table in results.values()):
             raise ValueError("no tables")
     except FileNotFoundError:
-        return {"made": {"commands": {}, "facts": {}}, "tables": {}}
-    except (OSError, ValueError, AttributeError) as error:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise StorageError(
             f"{path}: expected results of the benchmark, got {error!r}.", "Remove the file."
         ) from error
@@ -158,7 +156,7 @@ def _facts(request: Request) -> dict[str, str]:
 def _networks(request: Request) -> Networks:
     """Return the weights of every row; fresh ones are written to the folder."""
     fresh: dict[bool, dict[int, str]] = {True: {}, False: {}}
-    for dim in request.dims:
+    for dim in (2, 3):
         for attention, names in fresh.items():
             shape = Architecture(
                 dim=dim, attention=attention, decoder_convolutions=DECODER_CONVOLUTIONS
@@ -177,7 +175,7 @@ def _tables(
 ) -> dict[str, list[Values]]:
     scored = [t for t in request.tables if t not in ("table4", "figure5")]
     learned: Mapping[int, list[Method]] = {}
-    if "table1" in scored:
+    if "table1" in scored and (not request.only or set(request.only) & set(NAMES)):
         learned = rivals(request.folder / "rivals", request.dims, request.structures)
     wanted = tables.tasks(
         scored,
@@ -214,27 +212,22 @@ def _table4(folder: Path, networks: Networks) -> list[Values]:
 def _figure5(request: Request, networks: Networks) -> list[Values]:
     data = home(FIGURE5_SNR, request.split, tables.VOLUME)
     tomogram = data.make(FIGURE5_NUMBER, request.structures)
-    began = time.perf_counter()
-    maps: dict[str, NDArray[np.uint8]] = {}
-    seconds: dict[str, float] = {}
-    for method in tables.ours(networks, 3):
-        maps[method.name] = as_levels(method.maps(tomogram)[0])
-        seconds[method.name] = round(time.perf_counter() - began - sum(seconds.values()), 3)
-    shown = {name: levels / 255 for name, levels in maps.items()}
-    truth = tomogram.truth.astype(np.float64)
-    figures.draw_surfaces(request.folder / FIGURE5, {"truth": truth, **shown}, tomogram.density)
     where = {"dim": 3, "data": data.name, "number": FIGURE5_NUMBER}
-    return [
-        where | {"method": name, "seconds": seconds[name]} | scores([levels], tomogram, 3)
-        for name, levels in maps.items()
-    ]
+    shown, records = {"truth": tomogram.truth.astype(np.float64)}, []
+    for method in tables.ours(networks, 3):
+        maps, seconds = timed(method, tomogram, 3)
+        shown[method.name] = as_levels(maps[0]) / 255
+        record = where | {"method": method.name, "seconds": seconds}
+        records.append(record | scores(maps, tomogram, 3))
+    figures.draw_surfaces(request.folder / FIGURE5, shown, tomogram.density)
+    return records
 
 
-def draw(folder: Path, computed: Mapping[str, Sequence[Values]]) -> None:
+def draw(folder: Path, results: Mapping[str, Any]) -> None:
     """Draw scores of refinements over their cost, where that table is there."""
-    if "refine" not in computed:
+    if "refine" not in results:
         return
-    records = [record for record in computed["refine"] if record["data"] != EMPTY]
+    records = [record for record in results["refine"]["records"] if record["data"] != EMPTY]
     panels = {}
     for dim in sorted({record["dim"] for record in records}):
         merged = merge(records, dim)

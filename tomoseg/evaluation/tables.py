@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tomoseg.config import PRESETS, RefineConfig, Rule, SegmentConfig
+from tomoseg.errors import RequestError
 from tomoseg.evaluation.baselines import TRIVIAL, UNSUPERVISED
 from tomoseg.evaluation.benchmark import Task
 from tomoseg.evaluation.cases import SHAPE, SLICES, Data, elsewhere, home
@@ -27,8 +28,7 @@ FEW_SLICES = 1
 """Slices along each axis where every image is refined many times over."""
 
 DEFAULT = PRESETS["default"]
-SELF = dataclasses.replace(DEFAULT, rule="teacher")
-"""Self-training, in the scope that its row asks for."""
+"""Self-training; its scope is that of a row."""
 
 STEPS = {2: 50, 3: 16}
 """Of Algorithm 1 at a cost that a table can bear, by dimension; what the paper's 1000 buy
@@ -97,7 +97,7 @@ def ours(networks: Networks, dim: int) -> list[Method]:
     """Return the network with and without the refinement by self-training."""
     weights = networks.trained[dim]
     none = dataclasses.replace(DEFAULT, scope="none")
-    own = dataclasses.replace(SELF, scope=scope_of(dim))
+    own = dataclasses.replace(DEFAULT, scope=scope_of(dim))
     return [refined(PUB, weights, own, dim), refined(PU, weights, none, dim)]
 
 
@@ -107,7 +107,7 @@ def rivals(dim: int) -> list[Method]:
 
 
 def trivial(dim: int) -> list[Method]:
-    """Return the maps that look at nothing, and the plainest that looks."""
+    """Return the maps that look at nothing."""
     return [of_baseline(name, baseline, dim) for name, baseline in TRIVIAL.items()]
 
 
@@ -143,6 +143,11 @@ def tasks(
     limit
         Tomograms in each table and dimension at most; None for no limit, and for the
         paper's 1000 iterations among the refinements.
+
+    Raises
+    ------
+    RequestError
+        Where a table has no row of the names.
     """
     makers: dict[Table, Callable[[Networks, int], list[Method]]] = {
         "table1": _table1,
@@ -157,7 +162,14 @@ def tasks(
             if table == "table1":
                 methods = [*methods, *learned.get(dim, [])]
             tomograms = share_out(data_sets(table, dim, split), count, limit)
-            rows = [m for m in (*methods, *trivial(dim)) if not only or m.name in only]
+            methods = [*methods, *trivial(dim)]
+            rows = [m for m in methods if not only or m.name in only]
+            if not rows:
+                names = ", ".join(repr(m.name) for m in methods)
+                raise RequestError(
+                    f"--only: {table} in {dim}-D has no row {' or '.join(map(repr, only))}.",
+                    f"Its rows are {names}.",
+                )
             task = Task(dim, tomograms, rows)
             made.setdefault(table, []).append(task)
     return made
@@ -191,7 +203,7 @@ def _table3(networks: Networks, dim: int) -> list[Method]:
 
 def _refine(networks: Networks, dim: int, *, thorough: bool) -> list[Method]:
     """Scopes, rules, supervoxel settings and iterations: what the default is chosen from."""
-    teacher = dataclasses.replace(SELF, scope=scope_of(dim))
+    teacher = dataclasses.replace(DEFAULT, scope=scope_of(dim))
     prior = vote(dim, "prior")
     made = {
         "self-training, 4 steps": dataclasses.replace(teacher, iterations=4),

@@ -252,7 +252,7 @@ def continuity(response: Tensor) -> tuple[Tensor, Tensor]:
     """Return the continuity loss of a response map and its gradient.
 
     The loss is the sum over axes of the mean \\|difference\\| between neighbours along the
-    axis, of all classes (Kim, Kanezaki and Tanaka, TIP 2020, equation 4).
+    axis, of all classes (Kim, Kanezaki and Tanaka, TIP 2020).
 
     Parameters
     ----------

@@ -89,7 +89,8 @@ def self_train(
                 report["stop"] = "ran_away"
     if report["stop"] in ("not_finite", "ran_away"):
         student = copy.deepcopy(network).to(device)
-    report |= {"labels": 2, "salient_labels": [1], "salient_fraction": float(np.mean(targets))}
+    salient = float(np.mean([target >= 0.5 for target in targets]))
+    report |= {"labels": 2, "salient_labels": [1], "salient_fraction": salient}
     logger.info("refined: %s", report)
     weight, bias = (_two_classes(p) for p in (student.head.weight, student.head.bias))
     return Refined(student, weight, bias, [1], report, batch=batch, device=device)

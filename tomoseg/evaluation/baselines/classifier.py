@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tomoseg.evaluation.baselines.gradients import Target
 from tomoseg.evaluation.baselines.scale import Map
 from tomoseg.pretrain.augment import turn
 from tomoseg.saliency.lanes import lane_setup
+from tomoseg.saliency.layers import NORM
 from tomoseg.saliency.weights import read_tensors, write_tensors
 
 CHANNELS = (8, 16, 32, 64)
@@ -48,7 +50,9 @@ class Lesson:
 class Classifier(nn.Module):
     """Strided convolutions, normalised, with ReLU, the mean over space, and a linear layer.
 
-    Strides in place of max-pooling, whose backward pass has no fixed order in 3-D.
+    Strides in place of max-pooling, whose backward pass has no fixed order in 3-D. In use
+    normalisation has fixed statistics: were they the input's own, the answer would hardly
+    change on the way from zeros to the input, and integrated gradients would miss it.
 
     Parameters
     ----------
@@ -68,7 +72,7 @@ class Classifier(nn.Module):
         self.convolutions = nn.ModuleList(
             layer(a, b, KERNEL, STRIDE, KERNEL // 2) for a, b in edges
         )
-        self.norms = nn.ModuleList(nn.GroupNorm(1, channels) for channels in CHANNELS)
+        self.norms = nn.ModuleList(NORM[dim](channels) for channels in CHANNELS)
         self.last = nn.Linear(CHANNELS[-1], len(self.classes))
         generator = torch.Generator().manual_seed(seed)
         for parameter in (*self.convolutions.parameters(), *self.last.parameters()):
@@ -88,9 +92,16 @@ class Classifier(nn.Module):
         scores: Tensor = self.last(self.maps(x)[-1].flatten(2).mean(2))
         return scores
 
-    def target(self, x: Tensor) -> Tensor:
-        """Return the logit of the class that it predicts."""
-        return self(x).max(1).values.sum()
+    def target(self, image: Map) -> Target:
+        """Return the logit of the class that it predicts of an image, as a function of any."""
+        x = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
+        predicted = int(self(x).argmax())
+
+        def logit(x: Tensor) -> Tensor:
+            found: Tensor = self(x)[:, predicted].sum()
+            return found
+
+        return logit
 
     def save(self, path: Path, card: dict[str, float]) -> None:
         """Write as safetensors with what is known of it."""
@@ -111,7 +122,7 @@ class Classifier(nn.Module):
         tensors, values = read_tensors(path, _KEY)
         made = cls(values["dim"], values["classes"], 0)
         made.load_state_dict(tensors)
-        return made.requires_grad_(False)
+        return made.eval().requires_grad_(False)
 
 
 def train_classifier(
@@ -150,7 +161,7 @@ def train_classifier(
         optimiser.zero_grad()
         torch.autograd.backward(nn.functional.cross_entropy(logits, wanted))
         optimiser.step()
-    model.requires_grad_(False)
+    model.eval().requires_grad_(False)
     tests = [_batch(lessons[-1:], model, np.random.default_rng([seed, steps, n])) for n in range(8)]
     held = float(np.mean([float((model(x).argmax(1) == w).float().mean()) for x, w in tests]))
     last = float(np.mean(right[-max(1, steps // 5) :]))

@@ -150,7 +150,7 @@ def generator_loss(
 
     Notes
     -----
-    J. Pan et al., SalGAN, 2017, equation 7: alpha times the binary cross-entropy plus the
+    J. Pan et al., SalGAN, 2017: alpha times the binary cross-entropy plus the
     cross-entropy of the critic's answer with "true".
     """
     content = functional.binary_cross_entropy_with_logits(logits, truth)

@@ -31,25 +31,6 @@ Finish = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
-class Tomogram:
-    """What a style and a seed give.
-
-    Parameters
-    ----------
-    density
-        float32, z, y, x; salient objects dark, as raw cryo-ET density is.
-    truth
-        uint8 0/1 of the same shape.
-    voxel_size
-        Angstrom.
-    """
-
-    density: Array
-    truth: Array
-    voxel_size: float
-
-
-@dataclass(frozen=True)
 class Microscope:
     """How a tilt series is taken and reconstructed.
 
@@ -140,7 +121,9 @@ STYLES: dict[str, Style] = {
 """Every look by its name; ``empty`` has nothing in the ice and an empty truth."""
 
 
-def make(style: str, seed: int, models: Sequence[Structure], shape: Index = SHAPE) -> Tomogram:
+def make(
+    style: str, seed: int, models: Sequence[Structure], shape: Index = SHAPE
+) -> tuple[Array, Array]:
     """Make a tomogram: the same style, seed, models and shape give the same bits.
 
     Parameters
@@ -153,6 +136,12 @@ def make(style: str, seed: int, models: Sequence[Structure], shape: Index = SHAP
         Complexes to draw from, none of them trained on.
     shape
         Voxels z, y, x.
+
+    Returns
+    -------
+    density, truth
+        float32, salient objects dark, as raw cryo-ET density is; uint8 0/1. The style has
+        the voxel size.
     """
     chosen = STYLES[style]
     random = np.random.default_rng([zlib.crc32(style.encode()), seed])
@@ -165,7 +154,7 @@ def make(style: str, seed: int, models: Sequence[Structure], shape: Index = SHAP
         resolution=chosen.resolution,
     )
     volume = image(scene, chosen, random)
-    return Tomogram(volume.astype(np.float32), scene.truth, chosen.voxel_size)
+    return volume.astype(np.float32), scene.truth
 
 
 def image(scene: Scene, style: Style, random: np.random.Generator) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tomoseg.errors import InputError, RequestError, Stopped, StorageError
-from tomoseg.evaluation import cases, suite, tables
+from tomoseg.evaluation import cases, learned, suite, tables
 from tomoseg.evaluation.benchmark import Bench, Task, measured
 from tomoseg.evaluation.cases import Data, Pictures, Tomogram, elsewhere, home
 from tomoseg.evaluation.cells import Cells
@@ -224,6 +224,10 @@ def test_the_suite_writes_a_page_and_goes_on(
     monkeypatch.setattr(tables, "VOLUME", (32, 32, 32))
     monkeypatch.setattr(tables, "SHAPE", (32, 48, 48))
     monkeypatch.setattr(tables, "SLICES", 1)
+    monkeypatch.setattr(learned, "SHAPE", (32, 48, 48))
+    monkeypatch.setattr(learned, "LESSONS", 2)
+    for name, value in (("CLASSIFIER_STEPS", 2), ("SALGAN_STEPS", 2), ("SALGAN_WINDOW", 32)):
+        monkeypatch.setattr(learned, name, {2: value, 3: value})
     monkeypatch.setattr(tables, "DEFAULT", dataclasses.replace(tables.DEFAULT, iterations=1))
     request = suite.Request(
         folder=tmp_path / "bench",

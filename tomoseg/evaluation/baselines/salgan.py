@@ -14,6 +14,7 @@ from torch.nn import functional
 from tomoseg.evaluation.baselines.scale import Map
 from tomoseg.pretrain.samples import Source
 from tomoseg.saliency.lanes import lane_setup
+from tomoseg.saliency.layers import NORM
 from tomoseg.saliency.weights import read_tensors, write_tensors
 
 VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -28,7 +29,9 @@ WIDTH = 1 / 8
 ALPHA = 0.05
 """Weight of the content loss against the adversarial one (Pan et al. 2017)."""
 
-RATE = 1e-3
+RATE, ADVERSARIAL_RATE = 1e-3, 1e-4
+"""Of Adam, before and after the adversary joins: at the first it would undo what is learnt."""
+
 WARM_UP = 0.75
 """Share of the steps with the content loss alone, as in the paper before the adversary."""
 
@@ -37,17 +40,18 @@ _KEY = "tomoseg_salgan"
 
 
 class _Blocks(nn.Sequential):
-    """Convolutions of kernel 3, each normalised over the window, with ReLU.
+    """Convolutions of kernel 3, each normalised, with ReLU.
 
     The published network starts from ImageNet's weights and needs no normalisation; from
-    fresh ones and as narrow as this it learns nothing without.
+    fresh ones and as narrow as this it learns nothing without. In use its statistics are
+    fixed, so that a map does not hang on how large an image it is part of.
     """
 
     def __init__(self, dim: int, inputs: int, outputs: int, count: int) -> None:
         layer = nn.Conv3d if dim == 3 else nn.Conv2d
         parts: list[nn.Module] = []
         for _ in range(count):
-            parts += [layer(inputs, outputs, 3, padding=1), nn.GroupNorm(1, outputs), nn.ReLU()]
+            parts += [layer(inputs, outputs, 3, padding=1), NORM[dim](outputs), nn.ReLU()]
             inputs = outputs
         super().__init__(*parts)
 
@@ -119,7 +123,7 @@ class Generator(nn.Module):
         tensors, values = read_tensors(path, _KEY)
         made = cls(values["dim"], values["width"])
         made.load_state_dict(tensors)
-        return made.requires_grad_(False)
+        return made.eval().requires_grad_(False)
 
 
 class Discriminator(nn.Module):
@@ -192,10 +196,11 @@ def train_salgan(
         torch.manual_seed(seed)
         model, critic = Generator(dim, width), Discriminator(dim, width)
     descent = torch.optim.Adam(model.parameters(), RATE)
-    judging = torch.optim.Adam(critic.parameters(), RATE)
+    judging = torch.optim.Adam(critic.parameters(), ADVERSARIAL_RATE)
     for step in range(steps):
         image, truth = (torch.from_numpy(part) for part in source.batch(step))
         adversary = critic if step >= WARM_UP * steps else None
+        descent.param_groups[0]["lr"] = ADVERSARIAL_RATE if adversary else RATE
         logits = model.logits(image)
         descent.zero_grad()
         torch.autograd.backward(generator_loss(adversary, image, logits, truth))
@@ -205,7 +210,7 @@ def train_salgan(
             saliency = torch.sigmoid(logits.detach())
             torch.autograd.backward(critic_loss(critic, image, saliency, truth))
             judging.step()
-    return model.requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def _pooled(x: Tensor) -> Tensor:

@@ -30,6 +30,8 @@ $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	# for its schemas alone: what it needs to run, an operator's libraries, is left out
+	$(BIN)/python -m pip install --quiet --no-deps 'dask-kubernetes>=2026.3'
 	touch $@
 
 clean:

@@ -236,3 +236,8 @@ class SegmentConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "SegmentConfig":
+        """Return the configuration that `to_dict` wrote."""
+        return cls(**values | {"refine": RefineConfig(**values["refine"])})

@@ -107,6 +107,10 @@ class ProgressReport:
         if self._bar is not None:
             self._bar.stop()
 
+    def of(self, name: str) -> Callable[[str, int, int], None]:
+        """Return a report of the progress of one of several works."""
+        return lambda stage, done, total: self(f"{name}: {stage}", done, total)
+
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that `done` of `total` are done in a stage."""
         if self._bar is not None:

@@ -7,10 +7,12 @@ import click
 from tomoseg import __version__
 from tomoseg.errors import TomosegError
 from tomoseg_cli.benchmark import benchmark
+from tomoseg_cli.cluster import cluster_certs
 from tomoseg_cli.console import INTERRUPTED, report_error
 from tomoseg_cli.convert import convert
 from tomoseg_cli.doctor import doctor
 from tomoseg_cli.evaluate import evaluate
+from tomoseg_cli.finalize import finalize
 from tomoseg_cli.pretrain import pretrain
 from tomoseg_cli.segment import segment
 from tomoseg_cli.simulate import simulate
@@ -39,7 +41,10 @@ def cli() -> None:
     """
 
 
-for _command in (segment, status, convert, evaluate, benchmark, simulate, pretrain, doctor):
+for _command in (
+    *(segment, status, finalize, cluster_certs, convert),
+    *(evaluate, benchmark, simulate, pretrain, doctor),
+):
     cli.add_command(_command)
 
 

@@ -1,15 +1,18 @@
-"""What commands that compute share: stopping on a signal, and an executor on demand."""
+"""What commands that compute share: when to stop, an executor on demand, their words."""
 
 import contextlib
 import functools
 import os
+import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tomoseg.errors import RequestError
 from tomoseg_cli.console import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -58,3 +61,56 @@ def open_lazily(
             return stack.enter_context(open_executor(resources, stop))
 
         yield executor
+
+
+def parse_bytes(text: str | None) -> int | None:
+    """Return the bytes that a size like ``16GB`` or ``900MiB`` means."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([kMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    if not match:
+        raise RequestError(f"--memory: expected a size like 16GB, got {text}.")
+    number, prefix, binary = match.groups()
+    base = 1024 if binary else 1000
+    return int(float(number) * base ** " kmgt".index(prefix.lower() or " "))
+
+
+def deadline(time_limit: str | None) -> float | None:
+    """Return when this process will be killed, in seconds of the epoch; None for never.
+
+    Parameters
+    ----------
+    time_limit
+        As Slurm writes it (minutes, H:MM:SS, D-HH:MM:SS), from now on; None for what Slurm
+        says of the job that this is part of, if it is.
+
+    Raises
+    ------
+    RequestError
+        Where it is none.
+    """
+    if time_limit is None:
+        end = os.environ.get("SLURM_JOB_END_TIME", "")
+        return float(end) if end.isdigit() else None
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(?:(\d+):)?(\d+)", time_limit)
+    days, *parts = match.groups() if match else ("", "", "", "")
+    numbers = [int(part) for part in parts if part]
+    if not numbers or (len(numbers) == 2 and not days):
+        raise RequestError(
+            f"--time-limit: expected minutes, H:MM:SS or D-HH:MM:SS, got {time_limit}."
+        )
+    if days:
+        numbers += [0] * (3 - len(numbers))  # D-HH, D-HH:MM
+    elif len(numbers) == 1:
+        numbers = [0, numbers[0], 0]
+    hours, minutes, seconds = numbers
+    return time.time() + ((24 * int(days or 0) + hours) * 60 + minutes) * 60 + seconds
+
+
+def summary_text(result: dict[str, Any]) -> str:
+    """Return what a finished run says, as one line."""
+    seam = "one block" if result["seam"] is None else f"{result['seam']:.3f}"
+    return (
+        f"{result['output']}: {result['shards']} shards ({result['computed']} computed now), "
+        f"{100 * result['salient_fraction']:.2f} % salient, seam measure {seam}"
+    )

@@ -1,9 +1,12 @@
 """``tomoseg segment``: tomograms in, stitched OME-Zarr masks out."""
 
+import csv
 import dataclasses
 import re
 import shlex
 import sys
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -22,6 +25,7 @@ from tomoseg.config import (
     Unify,
 )
 from tomoseg.errors import ExecutorError, RequestError, Stopped, TomosegError
+from tomoseg.io.storage import storage_errors
 from tomoseg_cli.console import (
     ProgressReport,
     common_options,
@@ -30,11 +34,13 @@ from tomoseg_cli.console import (
     error_as_dict,
     print_result,
 )
-from tomoseg_cli.running import open_lazily, stop_on_signal
+from tomoseg_cli.running import deadline, open_lazily, parse_bytes, stop_on_signal, summary_text
 
 if TYPE_CHECKING:
+    from tomoseg.blockwise.clusters import Jobs
     from tomoseg.blockwise.execute import Executor, Resources
     from tomoseg.blockwise.prepare import Prepared
+    from tomoseg.blockwise.run import Progress, Share
 
 DEFAULT = SegmentConfig()
 
@@ -142,12 +148,41 @@ REFINE_FLAGS = (
 @click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N of the network."
 )
-@click.option("--memory", help="All workers on this machine together, as 16GB; 80 % by default.")
+@click.option("--devices", help="CUDA devices, a worker process each, as cuda:0,cuda:1.")
+@click.option(
+    "--memory",
+    help="All workers on this machine together, as 16GB; 80 % by default. Of a scheduler that "
+    "runs already: one worker.",
+)
 @click.option("--scheduler", help="Address of a running Dask scheduler.")
 @click.option(
     "--scheduler-file", type=click.Path(dir_okay=False), help="Connection file of a Dask scheduler."
 )
+@click.option(
+    "--certificates",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of 'tomoseg cluster-certs' that the scheduler was started with.",
+)
 @click.option("--insecure", is_flag=True, help="Allow unencrypted traffic to a remote scheduler.")
+@click.option("--jobqueue", type=click.Choice(["slurm"]), help="Workers that are jobs of a queue.")
+@click.option(
+    "--jobqueue-config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TOML file that says what a job asks for (deploy/slurm/jobqueue.toml).",
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Such jobs.")
+@click.option("--shard-id", type=int, help="Compute a share alone, from 0: a task of an array.")
+@click.option("--num-shards", type=int, help="Such shares; 'tomoseg finalize' ends the work.")
+@click.option(
+    "--time-limit",
+    help="Begin no shard that would not end in time: minutes, H:MM:SS or D-HH:MM:SS from now. "
+    "In a Slurm job, what is left of it.",
+)
+@click.option(
+    "--table",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV file to write of what became of each input.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a finished output once this one is.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @common_options
@@ -157,7 +192,7 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
     Repeat an interrupted command to go on where it stopped.
     """
     configure_logging(quiet=flags["quiet"], verbose=flags["verbose"])
-    config, resources = _config(flags), _resources(flags)
+    config, resources, share = _config(flags), _resources(flags), _share(flags)
     pairs = output_paths(_find(inputs), out)
     results: list[dict[str, Any]] = []
     with (
@@ -165,20 +200,29 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
         ProgressReport(quiet=flags["quiet"]) as progress,
         open_lazily(resources, stop) as executor,
     ):
-        for path, output in pairs:
+
+        def one(pair: tuple[str, Path]) -> dict[str, Any] | None:
+            path, output = pair
             if stop.is_set():
-                break
+                return None
             try:
                 prepared = _prepare(path, output, config, resources, flags)
                 if flags["dry_run"]:
-                    results.append(prepared.describe())
-                else:
-                    results.append(_run(prepared, executor(), progress))
+                    return prepared.describe()
+                report = progress if len(pairs) == 1 else progress.of(output.stem)
+                return {"input": path, **_run(prepared, share, executor(), report)}
             except Exception as error:
                 if len(pairs) == 1 or isinstance(error, ExecutorError):
                     raise
                 click.echo(f"{path}: {describe_error(error)}", err=True)
-                results.append({"input": path, "error": error_as_dict(error)})
+                return {"input": path, "error": error_as_dict(error)}
+
+        width = 1 if len(pairs) == 1 or flags["dry_run"] else executor().width
+        with ThreadPoolExecutor(width, "tomogram") as pool:
+            every = pool.map(one, pairs) if width > 1 else map(one, pairs)
+            results = [result for result in every if result is not None]
+    if flags["table"]:
+        _write_table(flags["table"], results)
     return _report(results, len(pairs), as_json=as_json, dry_run=flags["dry_run"])
 
 
@@ -237,22 +281,75 @@ def _config(flags: dict[str, Any]) -> SegmentConfig:
 def _resources(flags: dict[str, Any]) -> "Resources":
     from tomoseg.blockwise.execute import Resources
 
-    names = ("workers", "threads", "device", "scheduler", "scheduler_file", "insecure")
+    devices = tuple(name.strip() for name in (flags["devices"] or "").split(",") if name.strip())
+    if not all(re.fullmatch(r"cuda:\d+", name) for name in devices):
+        raise RequestError(f"--devices: expected cuda:0,cuda:1 and so on, got {flags['devices']}.")
+    names = ("threads", "scheduler", "scheduler_file", "certificates", "insecure")
     return Resources(
-        memory_bytes=parse_bytes(flags["memory"]), **{name: flags[name] for name in names}
+        memory_bytes=parse_bytes(flags["memory"]),
+        workers=len(devices) or flags["workers"],
+        device="cuda" if devices else flags["device"],
+        devices=devices,
+        jobs=_jobs(flags),
+        deadline=deadline(flags["time_limit"]),
+        **{name: flags[name] for name in names},
     )
 
 
-def parse_bytes(text: str | None) -> int | None:
-    """Return the bytes that a size like ``16GB`` or ``900MiB`` means."""
-    if text is None:
+def _jobs(flags: dict[str, Any]) -> "Jobs | None":
+    """Return what a job asks for, from its TOML file."""
+    from tomoseg.blockwise.clusters import Jobs
+
+    path: Path | None = flags["jobqueue_config"]
+    if not flags["jobqueue"]:
+        if path:
+            raise RequestError("--jobqueue-config: expected --jobqueue slurm with it, got none.")
         return None
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([kMGT]?)(i?)B?\s*", text, re.IGNORECASE)
-    if not match:
-        raise RequestError(f"--memory: expected a size like 16GB, got {text}.")
-    number, prefix, binary = match.groups()
-    base = 1024 if binary else 1000
-    return int(float(number) * base ** " kmgt".index(prefix.lower() or " "))
+    try:
+        values = tomllib.loads(path.read_text()) if path else {}
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: expected a TOML file, got {error}.") from error
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(Jobs)}
+    kinds |= dict.fromkeys(("partition", "account", "walltime", "interface"), str)
+    del kinds["count"]
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    values |= lists
+    for name, value in values.items():
+        if name not in kinds:
+            raise RequestError(
+                f"{path}: {name} is no key of it.", f"Known are {', '.join(sorted(kinds))}."
+            )
+        if not isinstance(value, kinds[name]):
+            wanted = {str: "text", int: "a whole number", tuple: "a list of texts"}[kinds[name]]
+            raise RequestError(f"{path}: expected {name} to be {wanted}, got {value!r}.")
+    return Jobs(count=flags["jobs"], **values)
+
+
+def _share(flags: dict[str, Any]) -> "Share | None":
+    from tomoseg.blockwise.run import Share
+
+    number, count = flags["shard_id"], flags["num_shards"]
+    if number is None and count is None:
+        return None
+    if number is None or count is None:
+        raise RequestError("--shard-id and --num-shards: expected both or neither, got one.")
+    if flags["overwrite"]:
+        raise RequestError(
+            "--overwrite: expected no --shard-id with it, for the tasks would undo each other.",
+            "Remove the old output first.",
+        )
+    return Share(number, count)
+
+
+def _write_table(path: Path, results: list[dict[str, Any]]) -> None:
+    """Write a row for each input, as CSV."""
+    columns = ("input", "output", "shards", "computed", "salient_fraction", "seam", "error")
+    with storage_errors("Writing", path), path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
+        writer.writeheader()
+        for result in results:
+            error = result.get("error", {}).get("message", "")
+            writer.writerow(result | {"error": error})
 
 
 def _prepare(
@@ -273,8 +370,11 @@ def _prepare(
     )
 
 
-def _run(prepared: "Prepared", executor: "Executor", progress: ProgressReport) -> dict[str, Any]:
+def _run(
+    prepared: "Prepared", share: "Share | None", executor: "Executor", progress: "Progress"
+) -> dict[str, Any]:
     from tomoseg.blockwise.run import segment as run
+    from tomoseg.blockwise.run import segment_share
 
     if not prepared.card.trained:
         refined = prepared.request.config.refine.scope != "none"
@@ -283,6 +383,8 @@ def _run(prepared: "Prepared", executor: "Executor", progress: ProgressReport) -
             + ("rests on refinement alone (the paper's U+B)." if refined else "means nothing."),
             err=True,
         )
+    if share:
+        return segment_share(prepared, share, executor, progress)
     return dataclasses.asdict(run(prepared, executor, progress))
 
 
@@ -308,8 +410,9 @@ def _text(result: dict[str, Any], *, dry_run: bool) -> str:
         return f"{result['input']}: {result['error']['message']}"
     if dry_run:
         return "\n".join(f"{key:28} {value}" for key, value in result.items())
-    seam = "one block" if result["seam"] is None else f"{result['seam']:.3f}"
-    return (
-        f"{result['output']}: {result['shards']} shards ({result['computed']} computed now), "
-        f"{100 * result['salient_fraction']:.2f} % salient, seam measure {seam}"
-    )
+    if "seam" not in result:
+        return (
+            f"{result['output']}: {result['shards']} shards of this share are computed "
+            f"({result['computed']} now); 'tomoseg finalize {result['output']}' ends the work"
+        )
+    return summary_text(result)

@@ -10,7 +10,8 @@ import zarr
 from engine import SHAPE, config, digests, read, run, run_in_child, write_volume
 
 from tomoseg.blockwise import shard
-from tomoseg.blockwise.execute import Resources, is_private
+from tomoseg.blockwise.clusters import is_private
+from tomoseg.blockwise.execute import Resources
 from tomoseg.blockwise.prepare import Request, prepare
 from tomoseg.blockwise.status import read_status
 from tomoseg.errors import (
@@ -164,26 +165,6 @@ def test_a_second_driver_is_refused(tmp_path, volume, weights, expected):
     child.join()
     assert child.exitcode == 0
     assert digests(output) == expected["block"]
-
-
-def test_a_failing_shard_does_not_stop_the_others(tmp_path, volume, weights, expected, monkeypatch):
-    output = tmp_path / "out.zarr"
-    compute = shard.Worker._compute
-
-    def fail_once(self, number, stored):
-        if number == 2:
-            raise RuntimeError("the voxels are too odd")
-        return compute(self, number, stored)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shard.Worker, "_compute", fail_once)
-        with pytest.raises(Stopped, match=r"1 of 4 shards failed.*too odd"):
-            run(volume, output, config(weights))
-    status = read_status(output)
-    assert status.done == 3
-    assert "too odd" in status.failed[2]
-    assert run(volume, output, config(weights)).computed == 4
-    assert digests(output) == expected["none"]
 
 
 def test_a_full_disk_stops_the_run_and_resume_goes_on(

@@ -7,7 +7,8 @@ import mrcfile
 import numpy as np
 import pytest
 from phantom import phantom
-from tomoseg_cli.segment import output_paths, parse_bytes
+from tomoseg_cli.running import parse_bytes
+from tomoseg_cli.segment import output_paths
 
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network

@@ -45,7 +45,12 @@ class Claim:
 
 @contextlib.contextmanager
 def claim(
-    final: Path, *, create: Callable[[Path], None], fingerprint: dict[str, Any], overwrite: bool
+    final: Path,
+    *,
+    create: Callable[[Path], None],
+    fingerprint: dict[str, Any],
+    overwrite: bool,
+    shared: bool = False,
 ) -> Iterator[Claim]:
     """Create an output, or take up one that the same request began; locked while open.
 
@@ -61,6 +66,8 @@ def claim(
     overwrite
         Whether something else at `final` may go. A finished output goes only when its
         successor is finished.
+    shared
+        Whether other processes that ask for it so may work on it too.
 
     Raises
     ------
@@ -75,8 +82,11 @@ def claim(
         path = _successor(final)
     with contextlib.ExitStack() as stack:
         resumed = False
+        if shared and not os.path.lexists(path):
+            with contextlib.suppress(OutputExistsError):  # another one may be quicker
+                create(path)
         if os.path.lexists(path):
-            stack.enter_context(_locked(_own(path)))
+            stack.enter_context(_locked(_own(path), shared=shared))
             resumed = _same_request(path, fingerprint, overwrite)
             if not resumed:
                 stack.close()
@@ -85,8 +95,9 @@ def claim(
         if not resumed:
             create(path)
             stack.enter_context(_locked(path))
-        for leftover in path.parent.glob(f".{path.name}.*.partial"):
-            remove(leftover)  # of a run that was killed while it created or replaced
+        if not shared:
+            for leftover in path.parent.glob(f".{path.name}.*.partial"):
+                remove(leftover)  # of a run that was killed while it created or replaced
         yield Claim(path, final, resumed)
 
 
@@ -123,5 +134,5 @@ def _finish_replacing(final: Path) -> None:
         successor.rename(final)
 
 
-def _locked(path: Path) -> contextlib.AbstractContextManager[None]:
-    return lock(path, path / SCRATCH)
+def _locked(path: Path, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
+    return lock(path, path / SCRATCH, shared=shared)

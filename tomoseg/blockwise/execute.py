@@ -1,24 +1,28 @@
 """Where tasks run: in this process, or on Dask workers; one door for both.
 
-With `run`, the only module that knows Dask. A window of submissions slides over the
+With `clusters`, the only module that knows Dask. A window of submissions slides over the
 tasks, so that a million shards cost no more memory than a few.
 """
 
 import contextlib
-import ipaddress
+import math
 import os
-import signal
+import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
 
+from tomoseg.blockwise.clusters import Jobs, job_queue, local_cluster, running_cluster
 from tomoseg.blockwise.plan import IN_FLIGHT
-from tomoseg.errors import ExecutorError, TomosegError
+from tomoseg.errors import Stopped
+
+LOOK_SECONDS = 0.5
+"""Between two looks at whether any worker is left."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -36,40 +40,79 @@ class Resources:
         Windows computed at once in each worker; None divides the cores among workers.
     device
         Torch device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    devices
+        CUDA devices of this machine, one worker process for each; `device` is ``cuda`` then.
     memory_bytes
         What all workers on this machine may take together; None means 80 % of it.
     scheduler, scheduler_file
         Address, or connection file, of a Dask scheduler that runs already.
+    certificates
+        Folder of those that it was started with.
     insecure
         Allow unencrypted traffic that leaves this machine.
+    jobs
+        Jobs of a queue in place of processes.
+    deadline
+        Seconds of the epoch at which this process will be killed; None for never.
     """
 
     workers: int = 1
     threads: int | None = None
     device: str = "auto"
+    devices: tuple[str, ...] = ()
     memory_bytes: int | None = None
     scheduler: str | None = None
     scheduler_file: str | None = None
+    certificates: Path | None = None
     insecure: bool = False
+    jobs: Jobs | None = None
+    deadline: float | None = None
 
     def lanes(self, device: str) -> int:
         """Return how many windows a worker computes at once."""
         if device != "cpu":
             return 1
-        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.workers)
+        if self.threads or self.jobs:
+            return self.threads or (self.jobs.cores if self.jobs else 1)
+        return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
     def worker_memory(self) -> int:
-        """Return the bytes that one worker on this machine may take, cgroups considered."""
+        """Return the bytes that one worker may take, cgroups considered."""
+        from dask.utils import parse_bytes
         from distributed.system import MEMORY_LIMIT
 
+        if self.jobs:
+            return int(parse_bytes(self.jobs.memory))
         return (self.memory_bytes or int(0.8 * MEMORY_LIMIT)) // self.workers
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What comes back for a task that no worker survived.
+
+    Parameters
+    ----------
+    task
+        The task.
+    error
+        What happened and what to do, for a user.
+    """
+
+    task: Any
+    error: str
 
 
 class Executor(Protocol):
     """Runs a picklable function over tasks, in any order."""
 
-    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+    def map(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[Result | Lost]:
         """Yield results as they come; after `stop` is set nothing new is begun."""
+
+    @property
+    def width(self) -> int:
+        """How many tasks it computes at once: so many small tomograms keep it busy."""
 
 
 class Serial:
@@ -80,6 +123,8 @@ class Serial:
     stop
         Once set, what is running ends and nothing new begins.
     """
+
+    width = 1
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -108,48 +153,89 @@ class OnDask:
         A connected ``distributed.Client``.
     stop
         Once set, what is submitted ends and nothing new begins.
+    patience
+        Seconds that it waits for a worker where there is none.
     """
 
-    def __init__(self, client: Any, stop: threading.Event) -> None:
+    def __init__(self, client: Any, stop: threading.Event, patience: float = 600.0) -> None:
         self._client = client
         self._stop = stop
+        self._patience = patience
 
-    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+    @property
+    def width(self) -> int:
+        """The workers."""
+        return max(1, len(self._client.nthreads()))
+
+    def map(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[Result | Lost]:
         """Yield results as they come; a lost worker's tasks go to another one."""
-        from distributed import as_completed
-
         remaining = iter(tasks)
-        completed = as_completed()
+        finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        running: dict[Any, Task] = {}
 
-        def submit(count: int) -> int:
-            chosen = [] if self._stop.is_set() else list(islice(remaining, count))
+        def submit(count: int) -> None:
+            chosen = [] if self._stop.is_set() else list(islice(remaining, max(0, count)))
             for task in chosen:
-                completed.add(self._client.submit(function, task, pure=False))
-            return len(chosen)
+                future = self._client.submit(function, task, pure=False)
+                running[future] = task
+                future.add_done_callback(finished.put)
 
-        running = submit(IN_FLIGHT * max(1, len(self._client.nthreads())))
+        submit(IN_FLIGHT * self.width)
         while running:
-            future = next(completed)
-            running -= 1
-            try:
-                result: Result = future.result()
-            except Exception as error:
-                raise _lost(error) from error
-            running += submit(1)
+            future = self._next(finished)
+            result = _result(future, running.pop(future))
+            submit(IN_FLIGHT * self.width - len(running))  # workers come and go
             yield result
 
+    def _next(self, finished: queue.SimpleQueue[Any]) -> Any:
+        """Return the next future that is done, unless nobody is left to finish one.
 
-def _lost(error: Exception) -> Exception:
-    """Say in a user's words what Dask means when it gives a task up."""
+        Raises
+        ------
+        Stopped
+            Where all workers are gone, and `stop` is set or they stay away.
+        """
+        alone = 0.0
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return finished.get(timeout=LOOK_SECONDS)
+            there = self._client.status == "running" and self._client.nthreads()
+            alone = 0.0 if there else alone + LOOK_SECONDS
+            if alone and (self._stop.is_set() or alone > self._patience):
+                raise Stopped(
+                    "no Dask worker is left to finish the shards; what is done is kept.",
+                    "Start workers; the same command goes on.",
+                )
+
+
+def _result(future: Any, task: Any) -> Any:
+    """Return what a task gave, or say in a user's words what Dask means.
+
+    Raises
+    ------
+    Stopped
+        Where the scheduler is gone.
+    """
+    from concurrent.futures import CancelledError
+
+    from distributed.comm.core import CommClosedError
     from distributed.scheduler import KilledWorker
 
-    if isinstance(error, KilledWorker):
-        return TomosegError(
-            "the workers that computed a shard died one after the other, most often of "
-            "too little memory.",
-            "Give them more, or take a smaller --shard or fewer --threads; what is done is kept.",
+    try:
+        return future.result()
+    except KilledWorker:
+        return Lost(
+            task,
+            "the workers that computed it died one after the other, most often of too little "
+            "memory: give them more, or take a smaller --shard or fewer --threads",
         )
-    return error
+    except (CancelledError, CommClosedError) as error:
+        raise Stopped(
+            "the connection to the Dask scheduler was lost; what is done is kept.",
+            "Start the cluster again where it was yours; the same command goes on.",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -159,93 +245,23 @@ def open_executor(resources: Resources, stop: threading.Event) -> Iterator[Execu
     Raises
     ------
     ExecutorError
-        Where a scheduler cannot be reached, or only unencrypted over a network.
+        Where the workers cannot be had, or reached only unencrypted over a network.
     """
+    cluster: AbstractContextManager[Any] | None = None
     if resources.scheduler or resources.scheduler_file:
-        with _connect(resources) as client:
-            yield OnDask(client, stop)
-    elif resources.workers > 1:
-        with _local_cluster(resources) as client:
-            yield OnDask(client, stop)
-    else:
-        yield Serial(stop)
-
-
-@contextlib.contextmanager
-def _local_cluster(resources: Resources) -> Iterator[Any]:
-    import dask
-    from distributed import Client, LocalCluster
-
-    # a shard may hold a worker's lock on Python for long; that is no reason to replace it
-    settings = {"distributed.scheduler.worker-ttl": None}
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=resources.workers,
-            threads_per_worker=IN_FLIGHT,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            memory_limit=resources.worker_memory(),
-            silence_logs=40,
-            preload=__name__,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-def dask_setup(worker: Any) -> None:
-    """Let a worker pass over Ctrl-C, which a terminal sends to it too: the driver decides.
-
-    Dask calls this in every worker of the embedded cluster, which preloads this module.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def _connect(resources: Resources) -> Iterator[Any]:
-    from distributed import Client
-
-    address = resources.scheduler or _address_in(resources.scheduler_file or "")
-    if not (resources.insecure or is_private(address)):
-        raise ExecutorError(
-            f"{address}: expected a tls:// address, since this one leaves the machine unencrypted.",
-            "Whoever reaches the scheduler can run code as you: set up TLS, or give --insecure.",
+        cluster = running_cluster(
+            resources.scheduler,
+            resources.scheduler_file,
+            resources.certificates,
+            insecure=resources.insecure,
         )
-    try:
-        client = Client(address, timeout=20)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise ExecutorError(
-            f"{address}: no Dask scheduler answers there ({type(error).__name__}).",
-            "Start one with 'dask scheduler', and workers with 'dask worker'.",
-        ) from error
-    with client:
-        if not client.nthreads():
-            raise ExecutorError(
-                f"{address}: the scheduler has no workers.", "Start some with 'dask worker'."
-            )
-        yield client
-
-
-def _address_in(scheduler_file: str) -> str:
-    import json
-
-    try:
-        return str(json.loads(Path(scheduler_file).read_text())["address"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExecutorError(
-            f"{scheduler_file}: expected a Dask scheduler file, got {error}.",
-            "Start the scheduler with 'dask scheduler --scheduler-file FILE'.",
-        ) from error
-
-
-def is_private(address: str) -> bool:
-    """Tell whether traffic to a Dask address is encrypted or stays on this machine."""
-    parts = urlsplit(address if "://" in address else f"tcp://{address}")
-    if parts.scheme in ("tls", "wss", "inproc"):
-        return True
-    try:
-        return ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return parts.hostname == "localhost"
+    elif resources.jobs:
+        cluster = job_queue(resources.jobs, stop)
+    elif resources.workers > 1 or resources.devices:
+        cluster = local_cluster(resources.workers, resources.worker_memory(), resources.devices)
+    if cluster is None:
+        yield Serial(stop)
+        return
+    with cluster as client:
+        # a queue may take its time to give lost jobs new places
+        yield OnDask(client, stop, *([math.inf] if resources.jobs else []))

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,11 +18,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tomoseg.errors import StorageError
+from tomoseg.io.storage import storage_errors, temporary_sibling, try_lock
 
 Event = Literal["begin", "done", "failed", "invalid"]
 
 SCRATCH = ".tomoseg"
 """Folder in an output that holds journal, lock and refined weights."""
+
+
+WAIT_SECONDS = 900.0
+"""For the workers of a run whose driver died: as long as a shard may take."""
 
 
 def journal_folder(output: Path) -> Path:
@@ -129,6 +135,73 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+class Turn:
+    """Whose turn it is to write: of runs that follow each other only the last one's.
+
+    A driver may die while its workers live. The next one raises the number of the run
+    before anything else, and waits for whoever still writes; a worker that is told of an
+    earlier run afterwards writes nothing. Else its unlink could come after a later ``done``.
+
+    Parameters
+    ----------
+    folder
+        The journal's folder; made where it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._number, self._writers = folder / "turn", folder / "writers"
+
+    def take(self, run: int, *, seconds: float = WAIT_SECONDS) -> None:
+        """Make `run` the last run, and wait for the writers of earlier ones.
+
+        Raises
+        ------
+        StorageError
+            Where one of them has not ended after so many `seconds`.
+        """
+        with storage_errors("Writing", self._number):
+            self._number.parent.mkdir(exist_ok=True)
+            temporary = temporary_sibling(self._number)
+            temporary.write_text(str(run))
+            temporary.replace(self._number)
+            deadline = time.monotonic() + seconds
+            with self._writers.open("a") as file:
+                while not try_lock(file):
+                    if time.monotonic() > deadline:
+                        raise StorageError(
+                            f"{self._writers}: a worker of an earlier run still writes.",
+                            "Stop it, then run the same command again.",
+                        )
+                    time.sleep(0.2)
+
+    @contextlib.contextmanager
+    def writing(self, run: int) -> Iterator[None]:
+        """Hold off later runs while a shard is written.
+
+        Raises
+        ------
+        StorageError
+            Where a later run has begun.
+        """
+        with contextlib.ExitStack() as stack:
+            with storage_errors("Locking", self._writers):
+                self._writers.parent.mkdir(exist_ok=True)
+                file = stack.enter_context(self._writers.open("a"))
+                if not try_lock(file, shared=True) or self.last() > run:
+                    raise StorageError(
+                        f"{self._writers}: run {run} is over, a later one has begun.",
+                        "Nothing is to be done: the later one computes this shard.",
+                    )
+            yield
+
+    def last(self) -> int:
+        """Return the number of the last run that took its turn, 0 where none did."""
+        try:
+            return int(self._number.read_text())
+        except FileNotFoundError:
+            return 0
+
+
 @dataclass(frozen=True)
 class State:
     """What a journal says in sum.
@@ -142,7 +215,8 @@ class State:
     invalid
         Shards that were found damaged and not yet redone.
     last_run
-        Number of the last run, 0 where there was none.
+        Number of the last run, 0 where there was none; of those that wrote a record and of
+        those that took their turn.
     """
 
     done: dict[int, Record]
@@ -159,7 +233,7 @@ def read_state(folder: Path) -> State:
     another one had written would otherwise leave a hole. At worst a shard is done twice.
     """
     attempts: dict[int, dict[str, Record]] = {}
-    last_run = 0
+    last_run = Turn(folder).last()
     for writer, record in _records(folder):
         last_run = max(last_run, record.run)
         latest = attempts.setdefault(record.shard, {})

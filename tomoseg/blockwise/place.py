@@ -99,4 +99,5 @@ def _as_floats(saliency: Saliency) -> Values:
 
 def place_shard(placement: Placement, number: int) -> ShardResult:
     """Place one shard of the output: a task that executors run."""
-    return worker(placement).place(number)
+    with worker(placement) as found:
+        return found.place(number)

@@ -27,8 +27,8 @@ from tomoseg.blockwise.source import Source, describe_source
 from tomoseg.blockwise.statistics import Statistics
 from tomoseg.config import BLOCK, SegmentConfig
 from tomoseg.errors import InputError, RequestError
-from tomoseg.io.omezarr import Layout
-from tomoseg.io.volume import Triple, Volume
+from tomoseg.io.omezarr import Layout, read_attributes
+from tomoseg.io.volume import Triple, Volume, open_volume
 from tomoseg.saliency.lanes import resolve_device
 from tomoseg.saliency.memory import SELF_TRAINING_CLASSES, forward_bytes, refine_bytes
 from tomoseg.saliency.weights import Card, load
@@ -281,6 +281,39 @@ def prepare(request: Request) -> Prepared:
         device=device,
         lanes=lanes,
         fingerprint=identity,
+    )
+
+
+def prepare_again(output: Path, resources: Resources) -> Prepared:
+    """Prepare the request that an output was begun with.
+
+    Parameters
+    ----------
+    output
+        Of an earlier run; its attributes say what was asked for.
+    resources
+        Where it is computed now.
+
+    Raises
+    ------
+    InputError
+        Where `output` is none, or its input is gone.
+    """
+    attributes = (output.is_dir() and read_attributes(output)) or {}
+    if not {"fingerprint", "input", "config"} <= attributes.keys():
+        raise InputError(
+            f"{output}: expected an output of tomoseg segment, found none.",
+            "Give the path that was given as --out.",
+        )
+    array = attributes["fingerprint"]["input"]["array"] or None
+    return prepare(
+        Request(
+            volume=open_volume(attributes["input"]["path"], array=array),
+            output=output,
+            config=SegmentConfig.from_dict(attributes["config"]),
+            resources=resources,
+            command=attributes["command"],
+        )
     )
 
 

@@ -3,25 +3,31 @@
 Each step is a map of a function of `shard` over tasks, wherever the executor runs them.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tomoseg.blockwise import journal, place, shard, workers
-from tomoseg.blockwise.claim import claim
-from tomoseg.blockwise.execute import Executor
+from tomoseg.blockwise.claim import Claim, claim
+from tomoseg.blockwise.clock import Clock
+from tomoseg.blockwise.execute import Executor, Lost, Serial
+from tomoseg.blockwise.place import Placement
 from tomoseg.blockwise.prepare import Prepared, layout_values
 from tomoseg.blockwise.seams import SeamSums
 from tomoseg.blockwise.write import ShardResult
-from tomoseg.errors import Stopped, TomosegError
+from tomoseg.errors import InputError, OutputExistsError, RequestError, Stopped
 from tomoseg.io.omezarr import Layout, create, read_attributes, update_attributes
-from tomoseg.io.storage import remove, storage_errors, temporary_sibling
+from tomoseg.io.storage import remove, storage_errors, temporary_sibling, try_lock
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +35,10 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage, how much of it is done, and how much there is."""
 
 PASSES = 3
-"""Times that shards are gone over whose journal is not clean, as after a lost worker."""
+"""Times that shards are gone over which failed, or whose record was lost with a worker."""
+
+Errors = dict[int, str]
+"""What went wrong with shards, by number."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -64,6 +73,29 @@ class Summary:
     refinement: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Share:
+    """One of several processes that compute a tomogram together and never meet.
+
+    Parameters
+    ----------
+    number
+        Of this process, from 0.
+    count
+        Of all; each computes every `count`-th shard.
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count:
+            raise RequestError(
+                f"--shard-id: expected 0 to {self.count - 1} of --num-shards {self.count}, "
+                f"got {self.number}."
+            )
+
+
 def segment(prepared: Prepared, executor: Executor, progress: Progress) -> Summary:
     """Segment one tomogram, from where an earlier run of the same request stopped.
 
@@ -75,14 +107,7 @@ def segment(prepared: Prepared, executor: Executor, progress: Progress) -> Summa
         Where it cannot be done.
     """
     request = prepared.request
-    with claim(
-        request.output.absolute(),
-        create=lambda path: create(
-            prepared.layout(path), prepared.attributes(), folder=journal.SCRATCH
-        ),
-        fingerprint=prepared.fingerprint,
-        overwrite=request.overwrite,
-    ) as claimed:
+    with _claimed(prepared) as claimed:
         attributes = read_attributes(claimed.path) or {}
         done = journal.read_state(journal.journal_folder(claimed.path)).done
         if attributes.get("complete") and len(done) == _count(prepared, claimed.path):
@@ -92,6 +117,60 @@ def segment(prepared: Prepared, executor: Executor, progress: Progress) -> Summa
         update_attributes(claimed.path, {"complete": True, "summary": dataclasses.asdict(summary)})
         claimed.publish()
     return summary
+
+
+def segment_share(
+    prepared: Prepared, share: Share, executor: Executor, progress: Progress
+) -> dict[str, Any]:
+    """Compute a share of a tomogram's shards; `segment` afterwards does what is left.
+
+    Returns
+    -------
+    dict
+        ``output``, ``shards`` of the share, and how many were ``computed`` now.
+
+    Raises
+    ------
+    Stopped
+        Where the executor was stopped, or shards failed; the same command goes on.
+    """
+    with _claimed(prepared, shared=True) as claimed:
+        run = _Run(prepared, claimed.path, executor, progress)
+        shards, computed = run.compute_share(share)
+    output = str(prepared.request.output)
+    return {"output": output, "shards": shards, "computed": computed}
+
+
+def require_shares(prepared: Prepared) -> None:
+    """Refuse to finish an output whose shares are not all computed.
+
+    Raises
+    ------
+    Stopped
+        Saying how many shards are missing, and the command that computes them.
+    """
+    path = prepared.request.output.absolute()
+    run = _Run(prepared, path, Serial(threading.Event()), lambda *_: None)
+    missing = run.missing()
+    if missing:
+        raise Stopped(
+            f"{prepared.request.output}: {len(missing)} of {len(prepared.plan.shards)} shards "
+            "are not computed yet.",
+            "Submit the array again, which computes only those. It was begun with: "
+            f"{prepared.request.command}",
+        )
+
+
+def _claimed(prepared: Prepared, *, shared: bool = False) -> AbstractContextManager[Claim]:
+    return claim(
+        prepared.request.output.absolute(),
+        create=lambda path: create(
+            prepared.layout(path), prepared.attributes(), folder=journal.SCRATCH
+        ),
+        fingerprint=prepared.fingerprint,
+        overwrite=prepared.request.overwrite,
+        shared=shared,
+    )
 
 
 def _count(prepared: Prepared, path: Path) -> int:
@@ -110,6 +189,7 @@ class _Run:
         self._progress = progress
         self._layout = prepared.layout(path)
         self._job = prepared.job(path, run=0)
+        self._clock = Clock(prepared.request.resources.deadline)
 
     def complete(self) -> Summary:
         try:
@@ -118,6 +198,7 @@ class _Run:
             self._pyramid()
         finally:
             workers.release()
+        self._check_input()
         self._remove_scratch()
         return Summary(
             output=str(self._prepared.request.output),
@@ -129,6 +210,53 @@ class _Run:
             salient_fraction=self._salient_fraction(),
         )
 
+    def compute_share(self, share: Share) -> tuple[int, int]:
+        """Compute every so-manieth shard of the network's grid that is not done or placed."""
+        try:
+            with self._alone_in_refining():
+                self._refine()
+            wanted = self._needed(self._prepared.placement(self._path, run=0))
+            mine = [n for n in wanted if n % share.count == share.number]
+            self._make_scratch()
+            computed, failed = self._segment(mine, together=True)
+        finally:
+            workers.release()
+        self._check_input()
+        self._raise_failed(failed)
+        return len(mine), computed
+
+    def missing(self) -> list[int]:
+        """Return the shards of the network's grid that must be computed before the rest."""
+        needed = self._needed(self._prepared.placement(self._path, run=0))
+        done = self._done(self._job.layout)
+        return [number for number in needed if number not in done]
+
+    @contextlib.contextmanager
+    def _alone_in_refining(self) -> Iterator[None]:
+        """Let the first of several processes refine; the others wait and find it done."""
+        with (self._path / journal.SCRATCH / "refining").open("a") as file:
+            while not try_lock(file):
+                if self._clock.over:
+                    raise self._stopped()
+                time.sleep(1)
+            yield
+
+    def _check_input(self) -> None:
+        """Refuse an input that was changed while it was read.
+
+        Raises
+        ------
+        InputError
+            Where it was: what is computed is of both, and of no use.
+        """
+        volume, before = self._prepared.request.volume, self._prepared.fingerprint["input"]
+        changed = [key for key, value in volume.stamp().items() if before[key] != value]
+        if changed:
+            raise InputError(
+                f"{volume.path}: it was changed while it was segmented ({', '.join(changed)}).",
+                "Segment it again with --overwrite, once nothing writes to it.",
+            )
+
     def _salient_fraction(self) -> float:
         done = self._done(self._layout).values()
         salient = sum(record.details["arrays"]["mask"]["nonzero"] for record in done)
@@ -139,7 +267,7 @@ class _Run:
 
     def _map(
         self, stage: str, function: Callable[[Task], Result], tasks: Iterable[Task], total: int
-    ) -> Iterable[Result]:
+    ) -> Iterable[Result | Lost]:
         """Yield results and report progress; raise `Stopped` where some are missing."""
         done = 0
         self._progress(stage, done, total)
@@ -148,45 +276,68 @@ class _Run:
             self._progress(stage, done, total)
             yield result
         if done < total:
-            raise Stopped(
-                f"{self._prepared.request.output}: stopped as asked; what is done is kept.",
-                "The same command goes on.",
-            )
+            raise self._stopped()
+
+    def _every(
+        self, stage: str, function: Callable[[Task], Result], tasks: Iterable[Task], total: int
+    ) -> Iterable[Result]:
+        """Yield results of tasks without which there is no going on."""
+        for result in self._map(stage, function, tasks, total):
+            if isinstance(result, Lost):
+                raise Stopped(f"{stage}: {result.error}.", "The same command goes on.")
+            yield result
+
+    def _stopped(self) -> Stopped:
+        why = "the time left is too short for another shard" if self._clock.over else "as asked"
+        return Stopped(
+            f"{self._prepared.request.output}: stopped, {why}; what is done is kept.",
+            "The same command goes on.",
+        )
 
     def _refine(self) -> dict[str, Any]:
         if self._job.config.refine.scope != "volume":
             return {}
         function = functools.partial(shard.refine_volume, self._job)
-        (report,) = self._map("refine", function, [0], 1)
+        (report,) = self._every("refine", function, self._clock.tasks([0]), 1)
         return report
 
-    def _segment(self, wanted: Iterable[int]) -> None:
+    def _segment(self, wanted: Iterable[int], *, together: bool = False) -> tuple[int, Errors]:
         """Run the network over shards of its grid."""
 
         def function(run: int) -> Callable[[int], ShardResult]:
             job = dataclasses.replace(self._job, run=run)
             return functools.partial(shard.segment_shard, job)
 
-        self._finish("segment", self._job.layout, wanted, function)
+        return self._finish("segment", self._job.layout, wanted, function, together=together)
+
+    def _needed(self, placement: Placement) -> list[int]:
+        """Return the shards of the network's grid that shards of the output still rest on."""
+        missing = set(range(_count(self._prepared, self._path))) - self._done(self._layout).keys()
+        return sorted({n for number in missing for n in placement.needs(number)})
 
     def _segment_and_place(self) -> tuple[int, float | None]:
         """Run the network, then blend what it says and place it on the output's grid.
 
         Two maps over two lattices, each with its journal: were shards of the output to
         run the network themselves, every block on their faces would be computed again.
+        Where shards fail, what does not rest on them is placed.
         """
         placement = self._prepared.placement(self._path, run=0)
-        every = range(len(self._layout.shards(0)))
-        missing = set(every) - self._done(self._layout).keys()
-        if missing:
+        needed = self._needed(placement)
+        failed: Errors = {}
+        if needed:
             self._make_scratch()
-            self._segment(sorted({n for number in missing for n in placement.needs(number)}))
-        seam = self._stored_seam()
+            _, failed = self._segment(needed)
+        seam = None if failed else self._stored_seam()
+        every = range(_count(self._prepared, self._path))
+        wanted = [n for n in every if not failed or failed.keys().isdisjoint(placement.needs(n))]
 
         def function(run: int) -> Callable[[int], ShardResult]:
             return functools.partial(place.place_shard, dataclasses.replace(placement, run=run))
 
-        return self._finish("place", self._layout, every, function), seam
+        computed, unplaced = self._finish("place", self._layout, wanted, function)
+        self._raise_failed(failed or unplaced)
+        return computed, seam
 
     def _finish(
         self,
@@ -194,27 +345,57 @@ class _Run:
         layout: Layout,
         wanted: Iterable[int],
         function: Callable[[int], Callable[[int], ShardResult]],
-    ) -> int:
-        """Run a task, made for the number of a run, over the shards that are not done."""
+        *,
+        together: bool = False,
+    ) -> tuple[int, Errors]:
+        """Run a task, made for the number of a run, over the shards that are not done.
+
+        Returns
+        -------
+        computed, failed
+            How many are done now, and the error of each that failed in every pass.
+        """
         wanted, computed = list(wanted), 0
+        errors: Errors = {}
+        folder = journal.journal_folder(Path(layout.path))
         for _ in range(PASSES):
-            state = journal.read_state(journal.journal_folder(Path(layout.path)))
+            state = journal.read_state(folder)
+            run = state.last_run + 1
+            if not together:
+                journal.Turn(folder).take(run)
+                state = journal.read_state(folder)
             missing = [number for number in wanted if number not in state.done]
             if not missing:
-                return computed
-            task = function(state.last_run + 1)
-            results = list(self._map(stage, task, missing, len(missing)))
-            computed += len(results)
-            _raise_failed(results, self._prepared.request.output)
-        raise TomosegError(
-            f"{self._prepared.request.output}: shards were lost again and again "
-            f"in {PASSES} passes over them.",
-            "Look at the workers' logs.",
-        )
+                return computed, {}
+            errors = dict.fromkeys(missing, "its record was lost with its worker")
+            for result in self._map(stage, function(run), self._clock.tasks(missing), len(missing)):
+                if isinstance(result, Lost):
+                    errors[result.task] = result.error
+                    continue
+                self._clock.add(sum(result.seconds.values()))
+                if result.error:
+                    logger.warning("%s: shard %d failed: %s", stage, result.shard, result.error)
+                    errors[result.shard] = result.error
+                else:
+                    computed += 1
+                    del errors[result.shard]
+        state = journal.read_state(folder)
+        return computed, {n: error for n, error in errors.items() if n not in state.done}
+
+    def _raise_failed(self, errors: Errors) -> None:
+        """Say which shards no attempt could finish; the others are done."""
+        if errors:
+            output = self._prepared.request.output
+            first = next(iter(errors.values()))
+            raise Stopped(
+                f"{output}: {len(errors)} shards failed {PASSES} times, the others are done "
+                f"({first}).",
+                f"'tomoseg status {output}' names them all; the same command tries them again.",
+            )
 
     def _make_scratch(self) -> None:
         layout = self._job.layout
-        if not Path(layout.path).exists():
+        with contextlib.suppress(OutputExistsError):  # of an earlier run, or of another share
             create(layout, {"layout": layout_values(layout)}, folder=journal.SCRATCH)
 
     def _remove_scratch(self) -> None:
@@ -241,7 +422,8 @@ class _Run:
     def _seam(self) -> float | None:
         function = functools.partial(shard.shard_seams, self._job)
         count = len(self._job.plan.shards)
-        sums = sum(self._map("seams", function, range(count), count), start=SeamSums())
+        tasks = self._clock.tasks(range(count))
+        sums = sum(self._every("seams", function, tasks, count), start=SeamSums())
         return None if sums.measure is None else round(sums.measure, 4)
 
     def _pyramid(self) -> None:
@@ -250,14 +432,6 @@ class _Run:
             tasks = itertools.product(layout.kinds(), range(len(layout.shards(level))))
             function = functools.partial(shard.pyramid_shard, layout, level)
             count = len(layout.kinds()) * len(layout.shards(level))
-            for _ in self._map(f"pyramid level {level}", function, tasks, count):
+            stage = f"pyramid level {level}"
+            for _ in self._every(stage, function, self._clock.tasks(tasks), count):
                 pass
-
-
-def _raise_failed(results: list[ShardResult], output: Path) -> None:
-    errors = [result.error for result in results if result.error]
-    if errors:
-        raise Stopped(
-            f"{output}: {len(errors)} of {len(results)} shards failed ({errors[0]}).",
-            f"'tomoseg status {output}' names them all; the same command tries them again.",
-        )

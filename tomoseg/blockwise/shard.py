@@ -206,17 +206,20 @@ class Worker:
 
 def segment_shard(job: Job, number: int) -> ShardResult:
     """Segment one shard of a job: the task that executors run."""
-    return worker(job).segment(number)
+    with worker(job) as found:
+        return found.segment(number)
 
 
 def refine_volume(job: Job, _: int = 0) -> dict[str, Any]:
     """Refine the weights of scope ``volume``: a task of its own, before all shards."""
-    return worker(job).refine_volume()
+    with worker(job) as found:
+        return found.refine_volume()
 
 
 def shard_seams(job: Job, number: int) -> SeamSums:
     """Sum the seam measure over one shard, once it and its neighbours are finished."""
-    return worker(job).seams(number)
+    with worker(job) as found:
+        return found.seams(number)
 
 
 def pyramid_shard(layout: Layout, level: int, task: tuple[Kind, int]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomoseg.blockwise.journal import JournalWriter, journal_folder
+from tomoseg.blockwise.journal import JournalWriter, Turn, journal_folder
 from tomoseg.errors import StorageError, TomosegError
 from tomoseg.geometry import Box
 from tomoseg.io.omezarr import ArrayStore, Kind, Layout
@@ -58,7 +58,8 @@ class ShardWriter:
         self._shards = layout.shards(0)
         self._threshold = threshold
         self._stores = {kind: ArrayStore(layout, kind, 0) for kind in layout.kinds()}
-        self._journal = JournalWriter(journal_folder(Path(layout.path)), run)
+        folder = journal_folder(Path(layout.path))
+        self._journal, self._turn, self._run = JournalWriter(folder, run), Turn(folder), run
 
     def write(self, number: int, compute: Callable[[Box], Voxels]) -> ShardResult:
         """Compute, write and record one shard; a failure is recorded and returned.
@@ -70,6 +71,10 @@ class ShardWriter:
         compute
             Returns the voxels of the image in a box.
         """
+        with self._turn.writing(self._run):
+            return self._recorded(number, compute)
+
+    def _recorded(self, number: int, compute: Callable[[Box], Voxels]) -> ShardResult:
         self._journal.append(number, "begin")
         try:
             seconds = self._write(number, compute)

@@ -37,7 +37,7 @@ Baseline = Callable[[Image], NDArray[np.float32]]
 
 
 _ENGINE = threading.Lock()
-"""A process works on one tomogram at a time (`tomoseg.blockwise.workers`)."""
+"""One tomogram at a time goes through the engine, whose lanes take all cores."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 Knows Zarr, and no tasks or journal: the caller owns a shard, and no one else writes it.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -60,17 +61,24 @@ def create(layout: Layout, attributes: dict[str, Any], *, folder: str | None = N
     with storage_errors("Creating", final):
         final.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(final) and not (final.is_dir() and not any(final.iterdir())):
-            raise OutputExistsError(
-                f"{final} exists already.", "Choose another name, or pass --overwrite."
-            )
+            raise _exists(final)
         temporary = temporary_sibling(final)
         try:
             _create_all(layout, temporary, attributes, folder)
             temporary.rename(final)
+        except OSError as error:
+            remove(temporary)
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was quicker
+                raise _exists(final) from error
+            raise
         except BaseException:
             remove(temporary)
             raise
         fsync(final.parent)
+
+
+def _exists(path: Path) -> OutputExistsError:
+    return OutputExistsError(f"{path} exists already.", "Choose another name, or pass --overwrite.")
 
 
 def update_attributes(path: str | Path, attributes: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tomoseg.errors import OutputExistsError, RequestError, StorageError, TomosegError
 
@@ -95,7 +95,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: Path, folder: Path) -> Iterator[None]:
+def lock(path: Path, folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of an output; the system gives it back when this process ends, however.
 
     Parameters
@@ -104,6 +104,8 @@ def lock(path: Path, folder: Path) -> Iterator[None]:
         The output, as messages name it.
     folder
         Where the file ``lock`` lies; made where it is missing, but not what is above it.
+    shared
+        Whether others that ask for it so may hold it too.
 
     Raises
     ------
@@ -116,9 +118,7 @@ def lock(path: Path, folder: Path) -> Iterator[None]:
         with storage_errors("Locking", path):
             folder.mkdir(exist_ok=True)
             file = stack.enter_context((folder / "lock").open("a+"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(file, shared=shared):
                 file.seek(0)
                 raise OutputExistsError(
                     f"{path}: another run works on it ({file.read().strip() or 'unknown'}).",
@@ -128,6 +128,15 @@ def lock(path: Path, folder: Path) -> Iterator[None]:
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
         yield
+
+
+def try_lock(file: IO[Any], *, shared: bool = False) -> bool:
+    """Lock an open file until it is closed; tell whether that could be done at once."""
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def temporary_sibling(path: Path) -> Path:

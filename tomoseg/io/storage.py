@@ -87,11 +87,13 @@ def library_errors(kind: type[TomosegError], message: str, hint: str) -> Iterato
     """
     try:
         yield
-    except (TomosegError, OSError):
+    except TomosegError:
         raise
     except Exception as error:  # damaged metadata and chunks fail in every way there is
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the operating system's; those of gzip and bz2 have no number
         said = printable(str(error) or type(error).__name__)
-        raise kind(f"{message}: {said}.", hint) from error
+        raise kind(f"{message}: {said.rstrip('.')}.", hint) from error
 
 
 def size_within(root: Path, path: Path) -> int | None:
@@ -122,6 +124,10 @@ def size_within(root: Path, path: Path) -> int | None:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path} is a link to itself.", "Copy the hierarchy again.") from error
+        raise
     if stat.S_ISDIR(status.st_mode):
         return None
     if not stat.S_ISREG(status.st_mode):

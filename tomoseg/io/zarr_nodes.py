@@ -32,9 +32,9 @@ ANGSTROM_PER_UNIT = {
     "meter": 1e10,
 }
 
-MOST_JSON_BYTES = 16 << 20
-"""Of one metadata file. Python takes up to some 25 times as much for what is in it; thousands
-of arrays in consolidated metadata are a few MiB."""
+MOST_JSON_BYTES = 8 << 20
+"""Of one metadata file. Python takes up to 90 times as much for what is in it; consolidated
+metadata of a thousand arrays are a MiB."""
 
 MOST_JSON_DEPTH = 64
 """Brackets within brackets; OME-Zarr needs ten, and Python's recursion ends at a thousand."""

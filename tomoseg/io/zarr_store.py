@@ -15,7 +15,7 @@ from zarr.abc.store import (
     RangeByteRequest,
     SuffixByteRequest,
 )
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore
 
 from tomoseg.errors import InputError
@@ -27,7 +27,7 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
 class InputStore(LocalStore):
-    """A folder to read from; every read is checked before it is made.
+    """A folder to read from; every read is judged first.
 
     Parameters
     ----------
@@ -54,8 +54,7 @@ class InputStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Return bytes of a file; None where there is none."""
-        await asyncio.to_thread(self._require_readable, key, byte_range)
-        return await super().get(key, prototype, byte_range)
+        return await asyncio.to_thread(self._read, key, prototype, byte_range)
 
     def get_sync(
         self,
@@ -65,8 +64,7 @@ class InputStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Return bytes of a file; None where there is none."""
-        self._require_readable(key, byte_range)
-        return super().get_sync(key, prototype=prototype, byte_range=byte_range)
+        return self._read(key, prototype, byte_range)
 
     async def get_partial_values(
         self,
@@ -76,30 +74,37 @@ class InputStore(LocalStore):
         """Return bytes of several files."""
         return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
-    def _require_readable(self, key: str, byte_range: ByteRequest | None) -> None:
+    def _read(
+        self, key: str, prototype: BufferPrototype | None, byte_range: ByteRequest | None
+    ) -> Buffer | None:
         file = self.root / key
         size = size_within(self.root, file)
         if size is None:
-            return
+            return None
         if file.name in _METADATA:
             most = MOST_JSON_BYTES
         else:
             most = self._limits.file if byte_range is None else self._limits.part
-        wanted = _wanted(byte_range, size)
-        if not 0 <= wanted <= min(most, size):
+        start, stop = _span(byte_range, size)
+        if not (0 <= start <= stop <= size and stop - start <= most):
             raise InputError(
-                f"{file} has {size} bytes, of which {wanted} are to be read at once; "
+                f"{file} has {size} bytes; to be read at once are {start} to {stop}, "
                 f"expected at most {most}.",
                 "A chunk or the index of a shard is damaged; copy or write the array again.",
             )
+        with file.open("rb") as stream:
+            stream.seek(start)
+            data = stream.read(stop - start)
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(data)
 
 
-def _wanted(byte_range: ByteRequest | None, size: int) -> int:
+def _span(byte_range: ByteRequest | None, size: int) -> tuple[int, int]:
+    """Return the first byte asked for and the one after the last; not those that are there."""
     match byte_range:
         case RangeByteRequest(start, end):
-            return end - start if end <= size else max(end, size + 1)
+            return start, end
         case SuffixByteRequest(suffix):
-            return min(suffix, size)
+            return max(0, size - suffix), size
         case OffsetByteRequest(offset):
-            return size - offset
-    return size
+            return offset, size
+    return 0, size

@@ -15,6 +15,8 @@ class owns the exit code with which the command line ends::
 
 from typing import ClassVar
 
+_LONGEST = 200
+
 
 class TomosegError(Exception):
     """Something that the user can understand and act on.
@@ -73,3 +75,11 @@ class OutputExistsError(RequestError):
 
 class FingerprintError(RequestError):
     """An unfinished output was begun with other settings, input, weights or versions."""
+
+
+def printable(text: object) -> str:
+    """Return what a file says in a form that a message can show: short, one line, no escapes."""
+    shown = text if isinstance(text, str) else f"{text!r}"
+    if len(shown) > _LONGEST:
+        shown = f"{shown[:_LONGEST]}..."
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)

@@ -1,5 +1,6 @@
 """The entry point: the commands and the one place where errors become exit codes."""
 
+import os
 import sys
 
 import click
@@ -51,6 +52,7 @@ for _command in (
 def main() -> None:
     """Run the command line; no traceback reaches a user."""
     as_json = "--json" in sys.argv[1:]
+    os.umask(os.umask(0o077) | 0o002)  # no file that this process makes can be written by all
     try:
         code = cli.main(standalone_mode=False)  # a command returns its exit code
     except click.ClickException as error:

@@ -320,6 +320,9 @@ def _total_bytes(encoding: Encoding) -> int:
 
 def _allocate(descriptor: int, size: int) -> None:
     """Reserve the whole file: a full disk is an error now, not a signal in the middle."""
+    disk = os.fstatvfs(descriptor)
+    if size > disk.f_bavail * disk.f_frsize:  # else the disk would be filled to find it out
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:

@@ -16,7 +16,14 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from tomoseg.errors import InputError
 from tomoseg.geometry import Index
-from tomoseg.io.volume import MrcHeader, Triple, Volume, believable_voxel_size, native
+from tomoseg.io.volume import (
+    LONGEST_AXIS,
+    MrcHeader,
+    Triple,
+    Volume,
+    believable_voxel_size,
+    native,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +42,6 @@ _UNREADABLE_MODES = {
     101: ("4-bit integers", "Unpack it first: newstack -mode 0 {path} NEW.mrc"),
 }
 _KNOWN_MODES = (*MODE_DTYPES, *_UNREADABLE_MODES)
-_LONGEST_AXIS = 1 << 24
 
 _MAGIC = {
     b"\x1f\x8b": ("gzip-compressed", "Unpack it first: gunzip -k {path}"),
@@ -177,7 +183,7 @@ def _makes_sense(header: np.void) -> bool:
     axes = sorted(_stored_axes(header))
     return (
         int(header["mode"]) in _KNOWN_MODES
-        and all(1 <= n <= _LONGEST_AXIS for n in _columns_rows_sections(header))
+        and all(1 <= n <= LONGEST_AXIS for n in _columns_rows_sections(header))
         and (_has_map_id(header) or axes in ([0, 0, 0], [1, 2, 3]))
         and int(header["nsymbt"]) >= 0
     )

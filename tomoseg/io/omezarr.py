@@ -21,6 +21,7 @@ from tomoseg.geometry import Box, Lattice
 from tomoseg.io.layout import Kind, Layout
 from tomoseg.io.storage import (
     fsync,
+    library_errors,
     remove,
     storage_errors,
     temporary_sibling,
@@ -141,17 +142,15 @@ class ArrayStore:
         self._layout = layout
         self._shards = layout.shards(level)
         self._folder = Path(layout.path, layout.array_path(kind, level))
-        with storage_errors("Opening", self._folder):
-            try:
-                self._array = zarr.open_array(
-                    LocalStore(layout.path), path=layout.array_path(kind, level), mode="r+"
-                )
-            except OSError:
-                raise
-            except Exception as error:
-                raise StorageError(
-                    f"{self._folder} cannot be opened: {error}.", "Write the image again."
-                ) from error
+        with (
+            storage_errors("Opening", self._folder),
+            library_errors(
+                StorageError, f"{self._folder} cannot be opened", "Write the image again."
+            ),
+        ):
+            self._array = zarr.open_array(
+                LocalStore(layout.path), path=layout.array_path(kind, level), mode="r+"
+            )
         if (self._array.shape, self._array.dtype) != (self.shape, self.dtype):
             raise StorageError(
                 f"{self._folder}: expected {self.shape} {self.dtype}, "
@@ -168,17 +167,16 @@ class ArrayStore:
             Where a stored shard is damaged, or the file system fails.
         """
         require_inside(box, self.shape)
-        with storage_errors("Reading", self._folder):
+        with (
+            storage_errors("Reading", self._folder),
+            library_errors(
+                StorageError,
+                f"{self._folder} is damaged at {box.start}",
+                "Its shard has to be computed again.",
+            ),
+        ):
             self._require_no_empty_files(box)
-            try:
-                data = self._array[box.slices]
-            except OSError:
-                raise
-            except Exception as error:  # codecs raise whatever they like
-                raise StorageError(
-                    f"{self._folder} is damaged at {box.start}: {error}.",
-                    "Its shard has to be computed again.",
-                ) from error
+            data = self._array[box.slices]
         return np.array(data, dtype=self.dtype, order="C", copy=None).reshape(box.shape)
 
     def _require_no_empty_files(self, box: Box) -> None:

@@ -10,12 +10,20 @@ import json
 import os
 import shutil
 import socket
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tomoseg.errors import OutputExistsError, RequestError, StorageError, TomosegError
+from tomoseg.errors import (
+    InputError,
+    OutputExistsError,
+    RequestError,
+    StorageError,
+    TomosegError,
+    printable,
+)
 
 _HINTS = {
     errno.ENOSPC: "Free some space and run the same command again; what is done is kept.",
@@ -57,6 +65,74 @@ def storage_errors(doing: str, path: str | Path) -> Iterator[None]:
         failure = StorageError(f"{doing} {path} failed: {reason}.", hint)
         failure.errno = error.errno
         raise failure from error
+
+
+@contextlib.contextmanager
+def library_errors(kind: type[TomosegError], message: str, hint: str) -> Iterator[None]:
+    """Turn whatever Zarr or a codec raises into one error of ours.
+
+    Parameters
+    ----------
+    kind
+        Class of the error.
+    message
+        What failed; what the library said is added.
+    hint
+        What to do about it.
+
+    Raises
+    ------
+    TomosegError
+        Of `kind`, for everything but what is ours already or the operating system's.
+    """
+    try:
+        yield
+    except TomosegError:
+        raise
+    except Exception as error:  # damaged metadata and chunks fail in every way there is
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the operating system's; those of gzip and bz2 have no number
+        said = printable(str(error) or type(error).__name__)
+        raise kind(f"{message}: {said.rstrip('.')}.", hint) from error
+
+
+def size_within(root: Path, path: Path) -> int | None:
+    """Return the bytes of a file of a hierarchy; None where there is none.
+
+    Parameters
+    ----------
+    root
+        Folder of the hierarchy.
+    path
+        Below it.
+
+    Raises
+    ------
+    InputError
+        Where links lead out of the hierarchy, so that another's file would be read, or the
+        file is a pipe or a device, which may have no end.
+    OSError
+        Where the operating system refuses.
+    """
+    real = os.path.realpath(path)
+    if not Path(real).is_relative_to(os.path.realpath(root)):
+        raise InputError(
+            f"{path} leads out of {root}, which is not followed.",
+            "Copy the hierarchy with what its links stand for: cp -RL.",
+        )
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path} is a link to itself.", "Copy the hierarchy again.") from error
+        raise
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is no regular file.", "Copy or write the hierarchy again.")
+    return status.st_size
 
 
 def fsync(path: Path) -> None:
@@ -117,7 +193,8 @@ def lock(path: Path, folder: Path, *, shared: bool = False) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with storage_errors("Locking", path):
             folder.mkdir(exist_ok=True)
-            file = stack.enter_context((folder / "lock").open("a+"))
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o664)
+            file = stack.enter_context(os.fdopen(descriptor, "a+"))
             if not try_lock(file, shared=shared):
                 file.seek(0)
                 raise OutputExistsError(

@@ -7,7 +7,7 @@ import dataclasses
 import glob
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tomoseg.errors import InputError, RequestError
+from tomoseg.errors import InputError, RequestError, printable
 from tomoseg.geometry import Box, Index, whole
 from tomoseg.io.storage import ZARR_METADATA
 
@@ -24,6 +24,11 @@ Triple = tuple[float, float, float]
 
 MRC_SUFFIXES = (".mrc", ".rec", ".map", ".st", ".ali", ".ccp4")
 """Names under which MRC files are found; the content decides, not the name."""
+
+LONGEST_AXIS = 1 << 24
+"""Voxels on an axis. No camera comes near; more is a damaged header or another file."""
+
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 _FOLDER_SUFFIXES = (".mrc", ".rec", ".map", ".zarr")
 
@@ -90,20 +95,20 @@ class MrcHeader:
         try:
             flags = values["imod_flags"]
             return cls(
-                shape_zyx=_three(int, values["shape_zyx"]),
-                mode=int(values["mode"]),
-                nstart_zyx=_three(int, values["nstart_zyx"]),
-                mxyz_zyx=_three(int, values["mxyz_zyx"]),
-                cella_zyx=_three(float, values["cella_zyx"]),
-                cell_angles=_three(float, values["cell_angles"]),
-                origin_zyx=_three(float, values["origin_zyx"]),
-                ispg=int(values["ispg"]),
-                imod_flags=None if flags is None else int(flags),
-                labels=tuple(str(label) for label in values["labels"]),
+                shape_zyx=_three(_int32, values["shape_zyx"]),
+                mode=_int32(values["mode"]),
+                nstart_zyx=_three(_int32, values["nstart_zyx"]),
+                mxyz_zyx=_three(_int32, values["mxyz_zyx"]),
+                cella_zyx=_three(_float32, values["cella_zyx"]),
+                cell_angles=_three(_float32, values["cell_angles"]),
+                origin_zyx=_three(_float32, values["origin_zyx"]),
+                ispg=_int32(values["ispg"]),
+                imod_flags=None if flags is None else _int32(flags),
+                labels=tuple(str(label)[:80] for label in values["labels"][:10]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(
-                f"The MRC header kept in the metadata cannot be read ({error!r}).",
+                f"The MRC header kept in the metadata cannot be read ({printable(error)}).",
                 'Remove "mrc" from the "tomoseg" attributes to go on without it.',
             ) from error
 
@@ -358,8 +363,21 @@ def _expand(argument: str) -> list[str]:
     )
 
 
-def _three(kind: type, values: Sequence[Any]) -> tuple[Any, Any, Any]:
+def _three(kind: Callable[[Any], Any], values: Sequence[Any]) -> tuple[Any, Any, Any]:
     z, y, x = (kind(value) for value in values)
-    if not all(math.isfinite(value) for value in (z, y, x)):
-        raise ValueError(f"expected finite numbers, got {values}")
     return z, y, x
+
+
+def _int32(value: Any) -> int:
+    """Return a number as a field of an MRC header holds it."""
+    number = int(value)
+    if not -(2**31) <= number < 2**31:
+        raise ValueError(f"expected an integer of 32 bits, got {printable(value)}")
+    return number
+
+
+def _float32(value: Any) -> float:
+    number = float(value)
+    if not abs(number) <= _LARGEST_FLOAT32:
+        raise ValueError(f"expected a finite number of 32 bits, got {printable(value)}")
+    return number

@@ -1,6 +1,7 @@
 """Zarr folders as inputs: a volume described, and boxes of it read.
 
-Lets Zarr open one array, after its codecs were checked; metadata are read by `zarr_nodes`.
+Lets Zarr open one array, after `zarr_limits` has judged its metadata, through a store that
+stays within the folder; metadata are read by `zarr_nodes`.
 """
 
 import logging
@@ -13,29 +14,21 @@ from typing import Any, Self
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
 
-from tomoseg.errors import InputError, StorageError
+from tomoseg.errors import InputError
 from tomoseg.geometry import Box
-from tomoseg.io.storage import storage_errors
+from tomoseg.io.storage import library_errors, storage_errors
 from tomoseg.io.volume import (
     MrcHeader,
     Volume,
     native,
     require_inside,
 )
+from tomoseg.io.zarr_limits import require_reasonable
 from tomoseg.io.zarr_nodes import Node, choose_array, clean_path, find_placement, read_node
+from tomoseg.io.zarr_store import InputStore
 
 logger = logging.getLogger(__name__)
-
-_SAFE_V2_CODECS = frozenset(
-    {
-        *("blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "zfpy", "pcodec"),
-        *("delta", "shuffle", "bitround", "quantize", "fixedscaleoffset", "packbits", "astype"),
-        *("crc32", "crc32c", "adler32", "fletcher32", "jenkins_lookup3"),
-    }
-)
-"""Codecs of numbers. What is missing, "pickle" above all, would run code from the file."""
 
 _LARGE_CHUNK_BYTES = 1 << 30
 
@@ -108,16 +101,15 @@ class ZarrReader:
         """Return the voxels of `box`; see `VolumeReader.read`."""
         require_inside(box, self._volume.shape)
         where = f"{self._volume.path}/{self._volume.array}"
-        with storage_errors("Reading", where):
-            try:
-                data = self._array[self._leading + box.slices]
-            except OSError:
-                raise
-            except Exception as error:  # codecs raise whatever they like
-                raise InputError(
-                    f"{where} cannot be decoded at {box.start}: {error}.",
-                    "A chunk is damaged; copy or write the array again.",
-                ) from error
+        with (
+            storage_errors("Reading", where),
+            library_errors(
+                InputError,
+                f"{where} cannot be decoded at {box.start}",
+                "A chunk is damaged; copy or write the array again.",
+            ),
+        ):
+            data = self._array[self._leading + box.slices]
         return np.array(data, dtype=self._volume.dtype, order="C", copy=None).reshape(box.shape)
 
     def close(self) -> None:
@@ -136,53 +128,30 @@ class ZarrReader:
 
 
 def _open(folder: Path, path: str) -> "zarr.Array[Any]":
-    node = read_node(folder / path)
+    node = read_node(folder, path)
     where = folder / path
     if node is None or not node.is_array:
         raise InputError(f"{where} is no Zarr array.", "Check the path.")
-    if node.version == 2:
-        _require_safe_codecs(where, node.metadata)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters of it is said below
-            array = zarr.open_array(
-                LocalStore(folder, read_only=True),
-                path=path,
-                mode="r",
-                zarr_format=3 if node.version == 3 else 2,
-            )
-            _ = array.dtype
-    except OSError as error:
-        raise StorageError(f"{where} cannot be opened: {error}.") from error
-    except Exception as error:  # damaged metadata fail in every way there is
-        raise InputError(
-            f"{where} cannot be opened as a Zarr array: {error}.",
+    store = InputStore(folder, require_reasonable(where, node))
+    with (
+        warnings.catch_warnings(),
+        storage_errors("Opening", where),
+        library_errors(
+            InputError,
+            f"{where} cannot be opened as a Zarr array",
             "Its codec or its metadata are unknown here; write it again, with zstd or blosc.",
-        ) from error
+        ),
+    ):
+        warnings.simplefilter("ignore")  # what matters of it is said below
+        array = zarr.open_array(
+            store, path=path, mode="r", zarr_format=3 if node.version == 3 else 2
+        )
+        _ = array.dtype
     _require_volume(where, array)
     return array
 
 
-def _require_safe_codecs(where: Path, metadata: dict[str, Any]) -> None:
-    filters = metadata.get("filters") or []
-    for codec in [
-        *(filters if isinstance(filters, list) else [filters]),
-        metadata.get("compressor"),
-    ]:
-        name = codec.get("id") if isinstance(codec, dict) else codec
-        if name is not None and name not in _SAFE_V2_CODECS:
-            raise InputError(
-                f"{where} is stored with the codec {name!r}, which is not read.",
-                "Write it again, with zstd or blosc.",
-            )
-
-
 def _require_volume(where: Path, array: "zarr.Array[Any]") -> None:
-    if array.dtype.kind not in "iufb":
-        raise InputError(
-            f"{where} holds {array.dtype}; expected integers, real numbers or bool.",
-            "Give an array of densities.",
-        )
     if array.ndim < 3 or any(n != 1 for n in array.shape[:-3]):
         raise InputError(
             f"{where} has shape {array.shape}; expected three axes z, y, x, "

@@ -1,20 +1,24 @@
 """Zarr metadata read as plain JSON: nodes, the choice of an array, its place in space.
 
-Opens no array and runs no codec; knows OME-Zarr 0.4 and 0.5 as far as a volume needs it.
+Opens no array, runs no codec and follows no path out of the hierarchy; knows OME-Zarr 0.4
+and 0.5 as far as a volume needs it.
 """
 
+import heapq
 import json
 import logging
-import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomoseg.errors import InputError
+from tomoseg.errors import InputError, printable
+from tomoseg.io.storage import size_within
 from tomoseg.io.volume import Triple, believable_voxel_size
 
 logger = logging.getLogger(__name__)
@@ -28,8 +32,19 @@ ANGSTROM_PER_UNIT = {
     "meter": 1e10,
 }
 
+MOST_JSON_BYTES = 8 << 20
+"""Of one metadata file. Python takes up to 90 times as much for what is in it; consolidated
+metadata of a thousand arrays are a MiB."""
+
+MOST_JSON_DEPTH = 64
+"""Brackets within brackets; OME-Zarr needs ten, and Python's recursion ends at a thousand."""
+
 _SEARCH_DEPTH = 3
 _SEARCH_LIMIT = 64
+
+
+_FARTHEST_ANGSTROM = 1e12
+"""A hundred metres: what is farther, or not finite, is no position of a tomogram."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +69,22 @@ class Node:
     attributes: dict[str, Any]
 
 
-def read_node(folder: Path) -> Node | None:
-    """Return the metadata of a Zarr array or group; None where `folder` is neither.
+def read_node(root: Path, path: str = "") -> Node | None:
+    """Return the metadata of a Zarr array or group; None where there is neither.
+
+    Parameters
+    ----------
+    root
+        Folder of a hierarchy, out of which no link is followed.
+    path
+        Of the node in it.
 
     Raises
     ------
     InputError
         Where the metadata are there and cannot be read.
     """
-    metadata = _read_json(folder / "zarr.json")
+    metadata = _read_json(root, path, "zarr.json")
     if metadata is not None:
         attributes = metadata.get("attributes")
         return Node(
@@ -72,29 +94,55 @@ def read_node(folder: Path) -> Node | None:
             attributes=attributes if isinstance(attributes, dict) else {},
         )
     for name in (".zarray", ".zgroup"):
-        metadata = _read_json(folder / name)
+        metadata = _read_json(root, path, name)
         if metadata is not None:
-            attributes = _read_json(folder / ".zattrs") or {}
+            attributes = _read_json(root, path, ".zattrs") or {}
             return Node(2, name == ".zarray", metadata, attributes)
     return None
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(root: Path, path: str, name: str) -> dict[str, Any] | None:
+    file = root / path / name
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        size = size_within(root, file)
+        if size is None:
+            return None
+        if size > MOST_JSON_BYTES:
+            raise InputError(
+                f"{file} has {size} bytes; expected at most {MOST_JSON_BYTES} of metadata.",
+                "Write the hierarchy again, without what is no metadata.",
+            )
+        content = json.loads(file.read_bytes())
+        _require_shallow(content)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read: {error.strerror}.", "Check its permissions."
+            f"{printable(str(file))} cannot be read: {error.strerror}.",
+            "Check its permissions.",
         ) from error
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path} is no valid JSON ({error}).", "Copy or write the hierarchy again."
+            f"{printable(str(file))} is no valid JSON ({printable(str(error))}).",
+            "Copy or write the hierarchy again.",
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}.")
+        raise InputError(f"{file}: expected a JSON object, found {type(content).__name__}.")
     return content
+
+
+def _require_shallow(content: Any) -> None:
+    level = [content]
+    for _ in range(MOST_JSON_DEPTH):
+        level = [
+            value
+            for holder in level
+            if isinstance(holder, dict | list)
+            for value in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+        if not level:
+            return
+    raise ValueError(f"brackets nested more than {MOST_JSON_DEPTH} deep")
 
 
 def clean_path(folder: Path, path: str | None) -> str:
@@ -106,9 +154,14 @@ def clean_path(folder: Path, path: str | None) -> str:
         For a path that leaves it.
     """
     parts = (path or "").strip("/").split("/") if path else []
-    if path and (Path(path).is_absolute() or {"", ".", ".."} & set(parts) or "\\" in path):
+    if path and (
+        Path(path).is_absolute()
+        or {"", ".", ".."} & set(parts)
+        or "\\" in path
+        or not path.isprintable()
+    ):
         raise InputError(
-            f"{folder}: the array path {path!r} leads out of the hierarchy.",
+            f"{folder}: the array path {printable(repr(path))} leads out of the hierarchy.",
             "Expected names separated by slashes, such as labels/mask/0.",
         )
     return "/".join(parts)
@@ -123,17 +176,18 @@ def choose_array(folder: Path, path: str) -> str:
         Where nothing is at `path`, or a group in which there is no or more than one choice;
         the hint lists what can be chosen.
     """
-    node = read_node(folder / path)
+    node = read_node(folder, path)
     if node is None:
         raise InputError(
-            f"{folder} has no array {path}.", _choices(_candidates(folder, "", _SEARCH_DEPTH))
+            f"{folder} has no array {printable(path)}.",
+            _choices(_candidates(folder, "", _SEARCH_DEPTH)),
         )
     if node.is_array:
         return path
     multiscales = _multiscales(node)
     if multiscales is not None:
         return _join(path, _dataset_path(folder, multiscales, 0))
-    candidates = list(_candidates(folder, path, _SEARCH_DEPTH))
+    candidates = list(islice(_candidates(folder, path, _SEARCH_DEPTH), _SEARCH_LIMIT))
     if len(candidates) != 1:
         found = f"{len(candidates)} images" if candidates else "no image"
         raise InputError(
@@ -146,12 +200,15 @@ def choose_array(folder: Path, path: str) -> str:
 def _candidates(folder: Path, path: str, depth: int) -> Iterator[str]:
     """Yield the paths of 3-D arrays and of multiscale images below a group."""
     try:
-        entries = sorted(entry for entry in (folder / path).iterdir() if entry.is_dir())
+        with os.scandir(folder / path) as entries:
+            names = heapq.nsmallest(
+                _SEARCH_LIMIT, (entry.name for entry in entries if entry.is_dir())
+            )
     except OSError:
         return
-    for entry in entries[:_SEARCH_LIMIT]:
-        node = read_node(entry)
-        child = _join(path, entry.name)
+    for name in names:
+        child = _join(path, name)
+        node = read_node(folder, child)
         if node is None:
             continue
         shape = node.metadata.get("shape")
@@ -164,7 +221,7 @@ def _candidates(folder: Path, path: str, depth: int) -> Iterator[str]:
 
 
 def _choices(candidates: Iterable[str]) -> str:
-    names = list(candidates)[:_SEARCH_LIMIT]
+    names = [printable(name) for name in islice(candidates, _SEARCH_LIMIT)]
     if not names:
         return "Check the path, or convert the data to OME-Zarr."
     return f"Choose one: --array {' | '.join(names)}"
@@ -198,7 +255,7 @@ def find_placement(folder: Path, path: str) -> Placement:
     """
     parts = path.split("/") if path else []
     for count in range(len(parts) - 1, -1, -1):
-        node = read_node(folder.joinpath(*parts[:count]))
+        node = read_node(folder, "/".join(parts[:count]))
         multiscales = None if node is None else _multiscales(node)
         if multiscales is None:
             continue
@@ -223,13 +280,17 @@ def _place(folder: Path, multiscales: dict[str, Any], dataset: dict[str, Any]) -
                     translation = translation + _last_three(step["translation"])
                 elif step["type"] != "identity":
                     raise ValueError(f"unknown kind {step['type']!r}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        logger.warning("%s: coordinate transformations cannot be read: %s.", folder, error)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        logger.warning(
+            "%s: coordinate transformations cannot be read: %s.", folder, printable(str(error))
+        )
         return Placement(None, "OME-Zarr transformations cannot be read", (0.0, 0.0, 0.0))
     if units is None:
         return Placement(None, "OME-Zarr metadata without a unit of length", (0.0, 0.0, 0.0))
     sizes, doubt = believable_voxel_size([float(v) for v in scale * units])
-    z, y, x = (float(f"{v:.15g}") if math.isfinite(v) else 0.0 for v in translation * units)
+    z, y, x = (
+        float(f"{v:.15g}") if abs(v) <= _FARTHEST_ANGSTROM else 0.0 for v in translation * units
+    )
     note = f"OME-Zarr metadata {doubt}" if doubt else "OME-Zarr metadata"
     return Placement(sizes, note, (z, y, x))
 
@@ -253,7 +314,8 @@ def _units(folder: Path, multiscales: dict[str, Any]) -> NDArray[np.float64] | N
     names = [str(axis.get("name")) for axis in last]
     if names != ["z", "y", "x"]:
         raise InputError(
-            f"{folder}: expected an image whose last axes are z, y, x, found {', '.join(names)}.",
+            f"{folder}: expected an image whose last axes are z, y, x, "
+            f"found {printable(', '.join(names))}.",
             "Write it again with its axes in that order.",
         )
     units = [ANGSTROM_PER_UNIT.get(str(axis.get("unit")).lower()) for axis in last]

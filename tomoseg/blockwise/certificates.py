@@ -109,16 +109,11 @@ def _settings(folder: Path) -> bytes:
 
 def _certificates(days: int) -> dict[str, bytes]:
     """Return the three files' content."""
-    try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-    except ImportError as error:
-        raise ExecutorError(
-            "certificates: expected the package cryptography, found none.",
-            "Install it: pip install 'tomoseg[hpc]'.",
-        ) from error
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
     now = datetime.datetime.now(datetime.UTC)
 
     def name(text: str) -> x509.Name:

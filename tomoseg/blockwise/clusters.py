@@ -10,6 +10,7 @@ import ipaddress
 import json
 import logging
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -192,6 +193,7 @@ def job_queue(jobs: Jobs, stop: threading.Event) -> Iterator[Any]:
                     worker_extra_args=["--dashboard-address", DASHBOARD],
                 )
             )
+            _ask_slurm(cluster.job_script())
             cluster.adapt(minimum_jobs=jobs.count, maximum_jobs=jobs.count)
             client = stack.enter_context(Client(cluster, security=tls))
         except (OSError, RuntimeError, ValueError) as error:
@@ -204,6 +206,15 @@ def job_queue(jobs: Jobs, stop: threading.Event) -> Iterator[Any]:
             if stop.wait(LOOK_SECONDS):
                 raise Stopped("stopped while the jobs were in the queue; they are cancelled.")
         yield client
+
+
+def _ask_slurm(script: str) -> None:
+    """Raise what Slurm has against a job: later on its refusals would only be retried."""
+    asked = subprocess.run(
+        ["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        raise RuntimeError(asked.stderr.strip())
 
 
 @contextlib.contextmanager

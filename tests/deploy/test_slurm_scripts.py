@@ -1,6 +1,6 @@
 """What the Slurm scripts call, with stand-ins for Slurm, Dask and tomoseg on the PATH.
 
-The same scripts against a real Slurm: tests/blockwise/test_slurm.py.
+No real Slurm has run them yet.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What the Slurm scripts call, with stand-ins for Slurm, Dask and tomoseg on the PATH.
 
-No real Slurm has run them yet.
+A real Slurm has run the array by hand only.
 """
 
 import json

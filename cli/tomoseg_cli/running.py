@@ -63,13 +63,13 @@ def open_lazily(
         yield executor
 
 
-def parse_bytes(text: str | None) -> int | None:
+def parse_bytes(text: str | None, what: str = "--memory") -> int | None:
     """Return the bytes that a size like ``16GB`` or ``900MiB`` means."""
     if text is None:
         return None
     match = re.fullmatch(r"\s*([0-9.]+)\s*([kMGT]?)(i?)B?\s*", text, re.IGNORECASE)
     if not match:
-        raise RequestError(f"--memory: expected a size like 16GB, got {text}.")
+        raise RequestError(f"{what}: expected a size like 16GB, got {text}.")
     number, prefix, binary = match.groups()
     base = 1024 if binary else 1000
     return int(float(number) * base ** " kmgt".index(prefix.lower() or " "))

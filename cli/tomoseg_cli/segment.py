@@ -322,6 +322,7 @@ def _jobs(flags: dict[str, Any]) -> "Jobs | None":
         if not isinstance(value, kinds[name]):
             wanted = {str: "text", int: "a whole number", tuple: "a list of texts"}[kinds[name]]
             raise RequestError(f"{path}: expected {name} to be {wanted}, got {value!r}.")
+    parse_bytes(values.get("memory"), f"{path}: memory")
     return Jobs(count=flags["jobs"], **values)
 
 

@@ -216,10 +216,10 @@ def test_the_critic_pulls_on_the_generator_and_learns_to_tell() -> None:
         return found
 
     assert not torch.allclose(pull(critic), 0.05 * pull(None), rtol=1e-2)
-    descent = torch.optim.Adam(critic.parameters(), 3e-3)
+    descent = torch.optim.Adam(critic.parameters(), 3e-2)
     made = torch.sigmoid(model.logits(x)).detach()
     before = float(critic_loss(critic, x, made, truth).detach())
-    for _ in range(30):
+    for _ in range(60):
         descent.zero_grad()
         torch.autograd.backward(critic_loss(critic, x, made, truth))
         descent.step()

@@ -14,7 +14,7 @@ demo: $(STAMP)
 	$(BIN)/python benchmarks/demo.py demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -92,7 +92,7 @@ class RefineConfig:
     rule: Rule = "teacher"
     unify: Unify = "supervoxels"
     classes: int = 16
-    iterations: int = 16
+    iterations: int = 8
     supervoxel_edge: int = 4
     compactness: float = 2.0
     sigma: float = 1.0

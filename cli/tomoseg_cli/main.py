@@ -19,6 +19,7 @@ from tomoseg_cli.report import report
 from tomoseg_cli.segment import segment
 from tomoseg_cli.simulate import simulate
 from tomoseg_cli.status import status
+from tomoseg_cli.view import view
 
 
 @click.group(
@@ -44,7 +45,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(segment, status, report, finalize, cluster_certs, convert),
+    *(segment, status, report, view, finalize, cluster_certs, convert),
     *(evaluate, benchmark, simulate, pretrain, doctor),
 ):
     cli.add_command(_command)

@@ -275,7 +275,8 @@ def find_inputs(arguments: Sequence[str]) -> list[str]:
     ----------
     arguments
         Each a path of a file or a Zarr folder, a glob pattern (``**`` goes deeper), or a
-        folder, of which all MRC files and Zarr folders directly inside are taken.
+        folder, of which all MRC files and Zarr folders directly inside are taken, or of a
+        copick project all tomograms.
 
     Returns
     -------
@@ -351,6 +352,9 @@ def _expand(argument: str) -> list[str]:
     if not path.is_dir() or any((path / name).exists() for name in ZARR_METADATA):
         return [argument]
     try:
+        if (path / "ExperimentRuns").is_dir():  # a copick project
+            tomograms = path.glob("ExperimentRuns/*/VoxelSpacing*/*.zarr")
+            return sorted(str(t) for t in tomograms if not t.stem.endswith("_features"))
         entries = list(path.iterdir())
     except OSError as error:
         raise InputError(

@@ -8,18 +8,19 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 import zarr
+from file_server import serve
 from outputs import make_output, write_mrc
 from phantom import phantom
 
 import tomoseg
 from tomoseg.config import PRESETS, RefineConfig, SegmentConfig, Settings, configure
-from tomoseg.errors import InputError, RequestError
+from tomoseg.errors import InputError, RequestError, StorageError
+from tomoseg.io.convert import convert
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
 from tomoseg.saliency.weights import Card, save
 
 SHAPE = (20, 40, 66)
-QUICK = {"scope": "none", "halo": 0, "shard": 64, "resample": "never"}
 
 
 @pytest.fixture
@@ -52,11 +53,17 @@ def test_a_tomogram_is_opened_and_read_on_demand(tomogram):
         tomoseg.open_volume("nowhere.mrc")
 
 
-def test_segment_returns_lazy_arrays_and_goes_on_where_it_was(tomogram, tmp_path):
+@pytest.fixture
+def quick(tmp_path):
+    """Settings with which a run takes a moment."""
     architecture = Architecture(base_channels=2, generator_channels=2)
     weights = tmp_path / "tiny.safetensors"
     save(weights, random_network(architecture, seed=0), Card("tiny", architecture))
-    quick = {**QUICK, "weights": str(weights)}
+    settings = {"scope": "none", "halo": 0, "shard": 64, "resample": "never"}
+    return settings | {"weights": str(weights)}
+
+
+def test_segment_returns_lazy_arrays_and_goes_on_where_it_was(tomogram, tmp_path, quick):
     stages = []
     result = tomoseg.segment(
         tomogram, tmp_path / "m.zarr", progress=lambda *said: stages.append(said), **quick
@@ -71,6 +78,21 @@ def test_segment_returns_lazy_arrays_and_goes_on_where_it_was(tomogram, tmp_path
     assert tomoseg.open_segmentation(tmp_path / "m.zarr") == again
     with pytest.raises(RequestError, match="threshold"):
         tomoseg.segment(tomogram, tmp_path / "m.zarr", **quick, threshold=0.25)
+
+
+def test_a_remote_tomogram_gives_the_same_bits(tomogram, tmp_path, quick):
+    convert(tomogram, tmp_path / "a.zarr")
+    local = tomoseg.segment(tmp_path / "a.zarr", tmp_path / "local.zarr", **quick)
+    with serve(tmp_path) as served:
+        url = f"{served.url}/a.zarr"
+        remote = tomoseg.segment(url, tmp_path / "remote.zarr", **quick)
+        assert tomoseg.segment(url, tmp_path / "remote.zarr", **quick) == remote  # was finished
+        assert remote.open_input().path == url
+    np.testing.assert_array_equal(remote.saliency[:], local.saliency[:])
+    assert remote.attributes["input"]["path"] == url
+    assert "metadata_sha256" in remote.attributes["fingerprint"]["input"]
+    with pytest.raises(StorageError, match="Check the address and the network"):
+        remote.open_input()
 
 
 def test_an_unfinished_output_is_not_opened(tomogram):

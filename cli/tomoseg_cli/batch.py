@@ -131,6 +131,9 @@ def output_paths(items: list[Item], out: str) -> list[tuple[Item, Path]]:
     RequestError
         Where two inputs would be written to one output, or several to a ``.zarr``.
     """
+    from tomoseg.io.volume import refuse_url
+
+    refuse_url(out)
     target = Path(out)
     if target.suffix == ".zarr":
         if len(items) > 1:

@@ -109,7 +109,8 @@ def read_particles(path: Path, layout: Layout) -> Particles:
     Parameters
     ----------
     path
-        ``.csv``: also columns ``volume_angstrom3`` and ``score`` are taken. ``.star``:
+        ``.csv``: also columns ``volume_angstrom3``, ``score`` and ``border``
+        are taken. ``.star``:
         ``rlnCoordinateX/Y/Z`` in voxels of the mask, or RELION 5's
         ``rlnCenteredCoordinateX/Y/ZAngst`` from the centre, half the size.
     layout
@@ -130,7 +131,8 @@ def read_particles(path: Path, layout: Layout) -> Particles:
                 f"{path}: expected columns z, y, x or rlnCoordinateZ, Y, X, "
                 f"got {', '.join(columns) or 'none'}."
             )
-        volumes, scores = (_column(place, rows, name) for name in ("volume_angstrom3", "score"))
+        names = ("volume_angstrom3", "score", "border")
+        volumes, scores, border = (_column(place, rows, name) for name in names)
     except InputError:
         raise
     except OSError as error:
@@ -139,7 +141,8 @@ def read_particles(path: Path, layout: Layout) -> Particles:
         ) from error
     except (ValueError, IndexError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: expected a table of numbers, got {error}.") from error
-    return Particles("particles", f"Table {path.name}.", centres, volumes, scores, None)
+    cut = None if np.isnan(border).all() else border > 0
+    return Particles("particles", f"Table {path.name}.", centres, volumes, scores, cut)
 
 
 Rows = list[list[str]]

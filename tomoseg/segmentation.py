@@ -86,7 +86,9 @@ class Segmentation:
             Where it is not there, or has another shape.
         """
         said = self.attributes["fingerprint"]["input"]
-        volume = open_volume(path or self.attributes["input"]["path"], array=said["array"] or None)
+        place = path or self.attributes["input"]["path"]
+        array = None if Path(place).is_file() else said["array"] or None
+        volume = open_volume(place, array=array)
         if list(volume.shape) != said["shape"]:
             raise InputError(
                 f"{volume.path}: expected {said['shape']} voxels (z, y, x) as segmented, "

@@ -14,6 +14,7 @@ from outputs import make_output, write_mrc
 from PIL import Image
 
 from tomoseg.errors import InputError, OutputExistsError
+from tomoseg.io.convert import convert
 from tomoseg.io.omezarr import update_attributes
 from tomoseg.report.particles import measure_particles, read_particles
 from tomoseg.report.write import write_report
@@ -125,6 +126,22 @@ def test_without_the_tomogram_the_saliency_stands_in_and_it_is_said(output, tmp_
             write_report(output, tmp_path / "t.html", source="nowhere.mrc")
     finally:
         moved.rename(output.with_suffix(".mrc"))
+
+
+def test_of_a_large_image_a_coarser_level_is_shown(output, tmp_path, monkeypatch):
+    convert(output.with_suffix(".mrc"), tmp_path / "pyramid.zarr")
+    monkeypatch.setattr("tomoseg.report.views.LONGEST", 50)
+    write_report(output, tmp_path / "r.html", source=str(tmp_path / "pyramid.zarr"))
+    text = (tmp_path / "r.html").read_text()
+    assert "each pixel a voxel within its plane of its level 1" in text
+    slices = slices_of(text)
+    grey = np.asarray(picture(slices["pictures"][4]), float)
+    y, x = (round((c + 0.5) * grey.shape[1] / 90) for c in (30, 40))
+    assert slices["positions"][4] == 9
+    assert grey[y - 5 : y + 5, x - 5 : x + 5].mean() < 60 < grey.mean()
+    monkeypatch.setattr("tomoseg.report.views.READ_BYTES", 1000)
+    write_report(output, tmp_path / "s.html")
+    assert "for the tomogram is too large to be read in time" in (tmp_path / "s.html").read_text()
 
 
 def test_components_are_where_they_are(output):

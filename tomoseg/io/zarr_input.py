@@ -31,6 +31,7 @@ from tomoseg.io.zarr_nodes import (
     Root,
     choose_array,
     clean_path,
+    coarser_arrays,
     find_placement,
     read_metadata,
     read_node,
@@ -110,6 +111,21 @@ def describe_zarr(folder: Root, array: str | None) -> Volume:
         mrc=_kept_mrc_header(node, shape),
         chunk=opened.chunks[-3:],
     )
+
+
+def find_level(volume: Volume, longest: int) -> Volume:
+    """Return the finest level of an image no axis of which is longer than `longest` voxels.
+
+    The coarsest one where all are larger; `volume` itself where it has no coarser ones.
+    """
+    if volume.format != "zarr":
+        return volume
+    root = root_of(volume.path)
+    for path in coarser_arrays(root, volume.array):
+        if max(volume.shape) <= longest:
+            break
+        volume = describe_zarr(root, path)
+    return volume
 
 
 class ZarrReader:

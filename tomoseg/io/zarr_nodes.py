@@ -281,6 +281,29 @@ def find_placement(folder: Root, path: str) -> Placement:
     of the centre of voxel (0, 0, 0). Without a unit of length there is no voxel size, for
     a scale alone may be in anything.
     """
+    image = _image_of(folder, path)
+    return _NOWHERE if image is None else _place(folder, image.multiscales, image.datasets[0])
+
+
+def coarser_arrays(folder: Root, path: str) -> list[str]:
+    """Return the paths of the coarser levels of the image that an array is a level of."""
+    image = _image_of(folder, path)
+    if image is None:
+        return []
+    names = (str(dataset.get("path")) for dataset in image.datasets[1:])
+    return [_join(image.group, clean_path(folder, name)) for name in names]
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A multiscale image that has an array, from that array on."""
+
+    group: str
+    multiscales: dict[str, Any]
+    datasets: list[dict[str, Any]]
+
+
+def _image_of(folder: Root, path: str) -> _Image | None:
     parts = path.split("/") if path else []
     for count in range(len(parts) - 1, -1, -1):
         node = read_node(folder, "/".join(parts[:count]))
@@ -288,11 +311,12 @@ def find_placement(folder: Root, path: str) -> Placement:
         if multiscales is None:
             continue
         relative = "/".join(parts[count:])
-        datasets = multiscales.get("datasets")
-        for dataset in datasets if isinstance(datasets, list) else []:
-            if isinstance(dataset, dict) and dataset.get("path") == relative:
-                return _place(folder, multiscales, dataset)
-    return _NOWHERE
+        listed = multiscales.get("datasets")
+        datasets = [d for d in (listed if isinstance(listed, list) else []) if isinstance(d, dict)]
+        for number, dataset in enumerate(datasets):
+            if dataset.get("path") == relative:
+                return _Image("/".join(parts[:count]), multiscales, datasets[number:])
+    return None
 
 
 def _place(folder: Root, multiscales: dict[str, Any], dataset: dict[str, Any]) -> Placement:

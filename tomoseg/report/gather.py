@@ -84,7 +84,7 @@ def gather(segmentation: Segmentation, *, source: str | None, table: Path | None
         volume, missing = _find_tomogram(segmentation, source)
         reader = None if volume is None else stack.enter_context(volume.reader())
         sampled = None if volume is None or reader is None else _sample(volume, reader)
-        views, base = build_views(segmentation, volume, reader)
+        views, base = build_views(segmentation, volume)
     histogram, histogram_source = _histogram(segmentation)
     return Evidence(
         segmentation=segmentation,

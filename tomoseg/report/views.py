@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from tomoseg.geometry import Index
 from tomoseg.io.layout import Kind, Layout
-from tomoseg.io.volume import Volume, VolumeReader
+from tomoseg.io.remote import is_url
+from tomoseg.io.volume import Volume
+from tomoseg.io.zarr_input import find_level
 from tomoseg.report.pictures import (
     LONGEST,
     encode_grey,
@@ -32,6 +34,9 @@ PICTURE_BYTES = 3_200_000
 
 READ_BYTES = 4 << 30
 """That the storage may have to read and decode for all planes of the tomogram."""
+
+REMOTE_BYTES = 1 << 28
+"""The same where all of it comes over a network."""
 
 NAMES: tuple[Literal["xy"], Literal["xz"], Literal["yz"]] = ("xy", "xz", "yz")
 """Of orientations, by the axis that they cut: across and down."""
@@ -63,16 +68,14 @@ class View:
     outlines: list[str]
 
 
-def build_views(
-    segmentation: Segmentation, volume: Volume | None, reader: VolumeReader | None
-) -> tuple[list[View], str]:
+def build_views(segmentation: Segmentation, volume: Volume | None) -> tuple[list[View], str]:
     """Read and encode the pictures.
 
     Parameters
     ----------
     segmentation
         Whose mask is drawn.
-    volume, reader
+    volume
         The tomogram; None to show the saliency in its place.
 
     Returns
@@ -83,20 +86,27 @@ def build_views(
     level = shown_level(segmentation.layout)
     depth = segmentation.layout.level_shape(level)[0]
     wanted = [Cut(0, (z + 0.5) / depth) for z in spread(depth, SLICES)]
-    along_z = affordable(volume, wanted) if volume else []
     others = [Cut(1, 0.5), Cut(2, 0.5)]
-    if volume is None or reader is None or not along_z:
+    shown = None if volume is None else find_level(volume, LONGEST)
+    along_z = [] if shown is None else affordable(shown, wanted)
+    if shown is None or not along_z:
         cuts = [*wanted, *others]
         planes = [_plane(segmentation, "image", level, cut).astype(np.float32) for cut in cuts]
         window = (255.0, 0.0)  # dark is salient, as objects are in a tomogram
+        base = "too large to be read in time" if shown else "not at hand"
+        base = f"Saliency (dark is salient), for the tomogram is {base}."
     else:
         cuts = [*along_z, *others]
-        step = shown_step(volume.shape)
-        planes = [read_section(reader, volume, cut, step) for cut in cuts]
+        step = shown_step(shown.shape)
+        with shown.reader() as reader:
+            planes = [read_section(reader, shown, cut, step) for cut in cuts]
         window = grey_window(planes)
+        pixel = "a voxel" if step == 1 else f"the mean of {step} x {step} voxels"
+        where = "" if shown == volume else f" of its level {shown.array}"
+        base = f"Density of the tomogram, each pixel {pixel} within its plane{where}."
     greys = [to_grey(plane, window) for plane in planes]
-    shown = volume if along_z else None
-    return _encode(segmentation, level, cuts, greys), _describe(volume, shown, level)
+    base += f" The outline is that of level {level} of the mask's pyramid."
+    return _encode(segmentation, level, cuts, greys), base
 
 
 def _encode(
@@ -131,16 +141,6 @@ def _screen(layout: Layout, level: int, cut: Cut) -> tuple[int, int]:
     return screen_shape((shape[down], shape[across]), (sizes[down], sizes[across]))
 
 
-def _describe(volume: Volume | None, shown: Volume | None, level: int) -> str:
-    mask = f"The outline is that of level {level} of the mask's pyramid."
-    if shown is None:
-        why = "is not at hand" if volume is None else "would take too long to read"
-        return f"Saliency (dark is salient), for the tomogram {why}. {mask}"
-    step = shown_step(shown.shape)
-    pixel = "a voxel" if step == 1 else f"the mean of {step} x {step} voxels"
-    return f"Density of the tomogram, each pixel {pixel} within its plane. {mask}"
-
-
 def _plane(segmentation: Segmentation, kind: Kind, level: int, cut: Cut) -> NDArray[np.uint8]:
     array: Any = segmentation.level(kind, level)
     index: list[int | slice] = [slice(None)] * 3
@@ -151,7 +151,8 @@ def _plane(segmentation: Segmentation, kind: Kind, level: int, cut: Cut) -> NDAr
 def affordable(volume: Volume, cuts: Sequence[Cut]) -> list[Cut]:
     """Return as many of the cuts across z as can be read in time, evenly spread, or none."""
     step = shown_step(volume.shape)
-    left = READ_BYTES - sum(section_bytes(volume, Cut(axis, 0.5), step) for axis in (1, 2))
+    most = REMOTE_BYTES if is_url(volume.path) else READ_BYTES
+    left = most - sum(section_bytes(volume, Cut(axis, 0.5), step) for axis in (1, 2))
     count = max(0, left // section_bytes(volume, cuts[0], step))
     return [cuts[k] for k in spread(len(cuts), count)] if count else []
 

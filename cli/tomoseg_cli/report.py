@@ -11,7 +11,9 @@ from tomoseg_cli.console import common_options, configure_logging, print_result
 @click.command()
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="NAME.html beside OUTPUT if not."
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="HTML file to write; NAME.html beside NAME.zarr if not given.",
 )
 @click.option("--input", "source", help="Where the tomogram lies now, if it was moved.")
 @click.option(

@@ -44,7 +44,8 @@ def test_what_is_not_finite_counts_for_nothing(tmp_path):
     density = np.ones((1, 4, 4), np.float32)
     density[0, :2, :2] = np.nan
     density[0, 2, 2] = np.inf
-    volume = open_volume(write_mrc(tmp_path / "a.mrc", density))
+    zarr.create_array(tmp_path / "a.zarr", data=density)
+    volume = open_volume(tmp_path / "a.zarr")
     with volume.reader() as reader:
         found = read_section(reader, volume, Cut(0, 0), 2)
     np.testing.assert_array_equal(found, [[np.nan, 1], [1, 1]])

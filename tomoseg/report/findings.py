@@ -66,7 +66,7 @@ class Facts:
     model_voxel_size
         That the network worked at, where it was resampled to it.
     seam
-        Seam measure; None for a single block.
+        Seam measure; None where there are too few blocks for it.
     salient_fraction
         Share of voxels in the mask.
     trained

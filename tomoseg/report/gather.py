@@ -1,10 +1,9 @@
 """What a report shows, read from an output and its tomogram in bounded memory and time.
 
-Whatever the size: three planes and a few dozen more along z, a sample of blocks, and the
-particles of a level of the pyramid.
+Whatever the size: a few dozen planes, a sample of blocks, and the particles of a level of the
+pyramid.
 """
 
-import contextlib
 import dataclasses
 import logging
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from tomoseg.blockwise.statistics import measure, sample_bricks
 from tomoseg.config import BLOCK
 from tomoseg.errors import TomosegError
 from tomoseg.geometry import Lattice
-from tomoseg.io.volume import Volume, VolumeReader
+from tomoseg.io.volume import Volume
 from tomoseg.report.findings import Facts, Sampled, find_warnings, sample_quality
 from tomoseg.report.particles import Particles, measure_particles, read_particles
 from tomoseg.report.views import View, build_views
@@ -28,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 BLOCKS = 256
 """Blocks of the saliency that the histogram is taken from, at most: 67 million voxels."""
+
+FEW_BLOCKS = 27
+"""Of a volume with fewer blocks than this the seam measure is a mean over little but noise."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Evidence:
         Of how many voxels.
     particles
         From a table, or measured.
+    few_blocks
+        Whether there are too few blocks for the seam measure to mean much.
     """
 
     segmentation: Segmentation
@@ -59,6 +63,7 @@ class Evidence:
     histogram: NDArray[np.int64]
     histogram_source: str
     particles: Particles
+    few_blocks: bool
 
 
 def gather(segmentation: Segmentation, *, source: str | None, table: Path | None) -> Evidence:
@@ -80,11 +85,9 @@ def gather(segmentation: Segmentation, *, source: str | None, table: Path | None
     """
     layout = segmentation.layout
     particles = measure_particles(segmentation) if table is None else read_particles(table, layout)
-    with contextlib.ExitStack() as stack:
-        volume, missing = _find_tomogram(segmentation, source)
-        reader = None if volume is None else stack.enter_context(volume.reader())
-        sampled = None if volume is None or reader is None else _sample(volume, reader)
-        views, base = build_views(segmentation, volume)
+    volume, missing = _find_tomogram(segmentation, source)
+    sampled = None if volume is None else _sample(volume)
+    views, base = build_views(segmentation, volume)
     histogram, histogram_source = _histogram(segmentation)
     return Evidence(
         segmentation=segmentation,
@@ -94,7 +97,14 @@ def gather(segmentation: Segmentation, *, source: str | None, table: Path | None
         histogram=histogram,
         histogram_source=histogram_source,
         particles=particles,
+        few_blocks=_few_blocks(segmentation),
     )
+
+
+def _few_blocks(segmentation: Segmentation) -> bool:
+    resampling = segmentation.attributes["resampling"]
+    shape = tuple(resampling["network"]["shape"]) if resampling else segmentation.layout.shape
+    return len(Lattice(shape, BLOCK)) < FEW_BLOCKS
 
 
 def _find_tomogram(
@@ -115,8 +125,9 @@ def _find_tomogram(
     return volume, []
 
 
-def _sample(volume: Volume, reader: VolumeReader) -> Sampled | None:
-    bricks = sample_bricks(volume.shape, reader.read, seed=0)
+def _sample(volume: Volume) -> Sampled:
+    with volume.reader() as reader:
+        bricks = sample_bricks(volume.shape, reader.read, seed=0)
     statistics = measure(bricks, volume.path)
     looks = decide("auto", bricks, statistics)
     return dataclasses.replace(sample_quality(bricks, statistics.padding), contrast=looks)
@@ -130,7 +141,7 @@ def _facts(segmentation: Segmentation, sampled: Sampled | None, particles: Parti
     return Facts(
         voxel_size=tuple(said),
         model_voxel_size=resampling and tuple(resampling["network"]["voxel_size_angstrom"]),
-        seam=segmentation.summary["seam"],
+        seam=None if _few_blocks(segmentation) else segmentation.summary["seam"],
         salient_fraction=segmentation.summary["salient_fraction"],
         trained=attributes["weights"]["trained"],
         contrast=attributes["config"]["contrast"],

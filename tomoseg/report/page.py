@@ -87,7 +87,7 @@ def _cards(evidence: Evidence) -> list[tuple[str, str, str]]:
     sizes = segmentation.voxel_size_angstrom
     extent = [n * size / 10 for n, size in zip(layout.shape, sizes, strict=True)]
     seam = summary["seam"]
-    verdict = "one block, no seams" if seam is None else _seam_verdict(seam)
+    verdict = _seam_verdict(seam, few_blocks=evidence.few_blocks)
     return [
         ("Salient", f"{100 * summary['salient_fraction']:.2f} %", "of the voxels"),
         ("Seam measure", "none" if seam is None else f"{seam:.3f}", verdict),
@@ -97,7 +97,11 @@ def _cards(evidence: Evidence) -> list[tuple[str, str, str]]:
     ]
 
 
-def _seam_verdict(seam: float) -> str:
+def _seam_verdict(seam: float | None, *, few_blocks: bool) -> str:
+    if seam is None:
+        return "one block, no seams"
+    if few_blocks:
+        return "of few blocks: says little"
     return "1 is perfect" if seam <= SEAM_LIMIT else f"blocks show; at most {SEAM_LIMIT} expected"
 
 

@@ -5,7 +5,7 @@ Whatever the size: two planes, and a few dozen along z, at the resolution of a s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ READ_BYTES = 4 << 30
 REMOTE_BYTES = 1 << 28
 """The same where all of it comes over a network."""
 
-NAMES: tuple[Literal["xy"], Literal["xz"], Literal["yz"]] = ("xy", "xz", "yz")
+NAMES = ("xy", "xz", "yz")
 """Of orientations, by the axis that they cut: across and down."""
 
 
@@ -93,8 +93,8 @@ def build_views(segmentation: Segmentation, volume: Volume | None) -> tuple[list
         cuts = [*wanted, *others]
         planes = [_plane(segmentation, "image", level, cut).astype(np.float32) for cut in cuts]
         window = (255.0, 0.0)  # dark is salient, as objects are in a tomogram
-        base = "too large to be read in time" if shown else "not at hand"
-        base = f"Saliency (dark is salient), for the tomogram is {base}."
+        why = "too large to be read in time" if shown else "not at hand"
+        base = f"Saliency (dark is salient), for the tomogram is {why}."
     else:
         cuts = [*along_z, *others]
         step = shown_step(shown.shape)

@@ -170,25 +170,26 @@ def test_a_table_of_particles_is_taken_as_it_is(output, tmp_path):
     result = write_report(output, tmp_path / "r.html", particles=table)
     assert result["particles"] == 2
     assert "0.900" in (tmp_path / "r.html").read_text()
-    layout = open_segmentation(output).layout
+    opened = open_segmentation(output)
     star = tmp_path / "p.star"
     star.write_text(
         "data_optics\n\nloop_\n_rlnOpticsGroup #1\n1\n\n\ndata_particles\n\nloop_\n"
         "_rlnTomoName #1\n_rlnCoordinateX #2\n_rlnCoordinateY #3\n_rlnCoordinateZ #4\n"
-        "a 40 30 9 # first\nb 3 2 1\n"
+        "<b>tomo.tomostar 40 30 9 # first\nanother 3 2 1\n"
     )
-    np.testing.assert_array_equal(
-        read_particles(star, layout).centres_zyx, [[9, 30, 40], [1, 2, 3]]
-    )
+    np.testing.assert_array_equal(read_particles(star, opened).centres_zyx, [[9, 30, 40]])
     star.write_text(
         "data_particles\nloop_\n_rlnCenteredCoordinateXAngst #1\n_rlnCenteredCoordinateYAngst #2\n"
         "_rlnCenteredCoordinateZAngst #3\n-50 -50 -10\n"
     )
-    np.testing.assert_allclose(read_particles(star, layout).centres_zyx, [[9, 30, 40]])
+    np.testing.assert_allclose(read_particles(star, opened).centres_zyx, [[9, 30, 40]])
+    table.write_text("z,y,x,tomogram\n1,2,3,one\n4,5,6,two\n")
+    with pytest.raises(InputError, match="got those of \\['one', 'two'\\]"):
+        read_particles(table, opened)
     for content in ("z,y\n1,2\n", "z,y,x\n1,2,a\n", "z,y,x\n1,2\n", ""):
         table.write_text(content)
         with pytest.raises(InputError, match="expected"):
-            read_particles(table, layout)
+            read_particles(table, opened)
 
 
 def test_what_is_no_finished_output_is_refused_and_nothing_is_overwritten(output, tmp_path):
@@ -204,6 +205,14 @@ def test_what_is_no_finished_output_is_refused_and_nothing_is_overwritten(output
             write_report(output, tmp_path / "s.html")
     finally:
         update_attributes(output, {"complete": True})
+
+
+def test_of_ome_zarr_04(tmp_path):
+    density = np.random.default_rng(0).normal(size=(8, 20, 20)).astype(np.float32)
+    tomogram = write_mrc(tmp_path / "a.mrc", density)
+    saliency = np.where(density > 2, 200, 0).astype(np.uint8)
+    output = make_output(tomogram, saliency, ome_version="0.4")
+    assert write_report(output)["report"] == str(tmp_path / "a.html")
 
 
 def test_a_changed_tomogram_is_told_of(output, tmp_path):

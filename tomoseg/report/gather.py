@@ -83,8 +83,10 @@ def gather(segmentation: Segmentation, *, source: str | None, table: Path | None
     TomosegError
         Where the output, or what was named, cannot be read.
     """
-    layout = segmentation.layout
-    particles = measure_particles(segmentation) if table is None else read_particles(table, layout)
+    if table is None:
+        particles = measure_particles(segmentation)
+    else:
+        particles = read_particles(table, segmentation)
     volume, missing = _find_tomogram(segmentation, source)
     sampled = None if volume is None else _sample(volume)
     views, base = build_views(segmentation, volume)

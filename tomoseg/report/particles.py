@@ -11,7 +11,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from tomoseg.errors import InputError
+from tomoseg.errors import InputError, printable
 from tomoseg.geometry import Index
 from tomoseg.io.layout import Layout
 from tomoseg.segmentation import Segmentation
@@ -22,6 +22,7 @@ MOST_VOXELS = 1 << 26
 CONNECTIVITY: Final = 26
 
 _CENTRED = tuple(f"rlncenteredcoordinate{axis}angst" for axis in "zyx")
+_NAMES = ("tomogram", "rlntomoname", "rlnmicrographname")
 _PIXELS = tuple(f"rlncoordinate{axis}" for axis in "zyx")
 
 
@@ -103,18 +104,18 @@ def measured_level(layout: Layout) -> int:
     return next(fitting, layout.levels - 1)
 
 
-def read_particles(path: Path, layout: Layout) -> Particles:
+def read_particles(path: Path, segmentation: Segmentation) -> Particles:
     """Read a table of particles: CSV with columns z, y, x in voxels, or a STAR file.
 
     Parameters
     ----------
     path
-        ``.csv``: also columns ``volume_angstrom3``, ``score`` and ``border``
-        are taken. ``.star``:
-        ``rlnCoordinateX/Y/Z`` in voxels of the mask, or RELION 5's
-        ``rlnCenteredCoordinateX/Y/ZAngst`` from the centre, half the size.
-    layout
-        Of the mask.
+        ``.csv``: also columns ``volume_angstrom3``, ``score`` and ``border`` are taken.
+        ``.star``: ``rlnCoordinateX/Y/Z`` in voxels of the mask, or RELION 5's
+        ``rlnCenteredCoordinateX/Y/ZAngst`` from the centre, half the size. Of several
+        tomograms those that are called as the output or its input is.
+    segmentation
+        Whose particles they are.
 
     Raises
     ------
@@ -125,7 +126,8 @@ def read_particles(path: Path, layout: Layout) -> Particles:
     try:
         columns, rows = read(path)
         place = {name.lower(): number for number, name in enumerate(columns)}
-        centres = _centres(place, rows, layout)
+        rows = _of_tomogram(path, place, rows, segmentation)
+        centres = _centres(place, rows, segmentation.layout)
         if centres is None:
             raise InputError(
                 f"{path}: expected columns z, y, x or rlnCoordinateZ, Y, X, "
@@ -136,9 +138,7 @@ def read_particles(path: Path, layout: Layout) -> Particles:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}).", "Check the path."
-        ) from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, IndexError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: expected a table of numbers, got {error}.") from error
     cut = None if np.isnan(border).all() else border > 0
@@ -147,6 +147,23 @@ def read_particles(path: Path, layout: Layout) -> Particles:
 
 Rows = list[list[str]]
 Table = tuple[list[str], Rows]
+
+
+def _of_tomogram(path: Path, place: dict[str, int], rows: Rows, segmentation: Segmentation) -> Rows:
+    """Return the rows of one tomogram; all of them where there is only one."""
+    column = next((place[name] for name in _NAMES if name in place), None)
+    if column is None:
+        return rows
+    names = [Path(row[column]).name.removesuffix(".tomostar") for row in rows]
+    called = {Path(p).stem for p in (segmentation.path, segmentation.attributes["input"]["path"])}
+    every = set(names)
+    if len(every) > 1 and not every & called:
+        raise InputError(
+            f"{path}: expected particles of {' or '.join(sorted(called))}, "
+            f"got those of {printable(sorted(every))}."
+        )
+    chosen = every & called if len(every) > 1 else every
+    return [row for row, name in zip(rows, names, strict=True) if name in chosen]
 
 
 def _centres(place: dict[str, int], rows: Rows, layout: Layout) -> NDArray[np.float64] | None:

@@ -29,7 +29,7 @@ _TITLES = {"xy": "Across z", "xz": "Across y", "yz": "Across x"}
 def render(evidence: Evidence) -> str:
     """Return the report as HTML."""
     environment = Environment(
-        loader=PackageLoader("tomoseg.report", "page"),
+        loader=PackageLoader("tomoseg.report", "template"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

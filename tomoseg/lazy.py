@@ -3,6 +3,7 @@
 Only here and in the viewer does Dask serve as an array library; the engine has tasks of its own.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomoseg.geometry import Box, Index
-from tomoseg.io.volume import Volume
+from tomoseg.io.volume import Volume, VolumeReader
 
 PIECE_BYTES = 64 << 20
 """Of what is read at once of a file in which each voxel can be read alone."""
@@ -26,10 +27,18 @@ class _Voxels:
         self.ndim = len(volume.shape)
         self.dtype = np.dtype(volume.dtype)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Voxels, (self._volume,)
+
+    @functools.cached_property
+    def _zarr(self) -> VolumeReader:
+        """A reader that is kept, for it holds nothing open, and metadata may be far away."""
+        return self._volume.reader()
+
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
         bounds = [piece.indices(n) for piece, n in zip(index, self.shape, strict=True)]
         box = Box(tuple(b[0] for b in bounds), tuple(b[1] for b in bounds))
-        with self._volume.reader() as reader:
+        with self._zarr if self._volume.format == "zarr" else self._volume.reader() as reader:
             read: NDArray[Any] = reader.read(box)
         return read[tuple(slice(None, None, b[2]) for b in bounds)]
 

@@ -15,9 +15,11 @@ from tomoseg_cli.doctor import doctor
 from tomoseg_cli.evaluate import evaluate
 from tomoseg_cli.finalize import finalize
 from tomoseg_cli.pretrain import pretrain
+from tomoseg_cli.report import report
 from tomoseg_cli.segment import segment
 from tomoseg_cli.simulate import simulate
 from tomoseg_cli.status import status
+from tomoseg_cli.view import view
 
 
 @click.group(
@@ -43,7 +45,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(segment, status, finalize, cluster_certs, convert),
+    *(segment, status, report, view, finalize, cluster_certs, convert),
     *(evaluate, benchmark, simulate, pretrain, doctor),
 ):
     cli.add_command(_command)

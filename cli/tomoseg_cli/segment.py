@@ -26,6 +26,7 @@ from tomoseg.config import (
 )
 from tomoseg.errors import ExecutorError, RequestError, Stopped, TomosegError
 from tomoseg.io.storage import storage_errors
+from tomoseg_cli.batch import Item, find_items, output_paths
 from tomoseg_cli.console import (
     ProgressReport,
     common_options,
@@ -187,13 +188,16 @@ REFINE_FLAGS = (
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @common_options
 def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> int:
-    """Segment tomograms (MRC, OME-Zarr, Zarr; files, folders, globs).
+    """Segment tomograms (MRC, OME-Zarr, Zarr; files, folders, globs, copick projects).
+
+    NAME.csv is a table of inputs: columns path, out, array, voxel_size, contrast, of which
+    only the first is needed. What is finished already is left as it is.
 
     Repeat an interrupted command to go on where it stopped.
     """
     configure_logging(quiet=flags["quiet"], verbose=flags["verbose"])
     config, resources, share = _config(flags), _resources(flags), _share(flags)
-    pairs = output_paths(_find(inputs), out)
+    pairs = output_paths(find_items(inputs), out)
     results: list[dict[str, Any]] = []
     with (
         stop_on_signal("shards") as stop,
@@ -201,12 +205,14 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
         open_lazily(resources, stop) as executor,
     ):
 
-        def one(pair: tuple[str, Path]) -> dict[str, Any] | None:
-            path, output = pair
+        def one(pair: tuple[Item, Path]) -> dict[str, Any] | None:
+            item, output = pair
+            path = item.path
             if stop.is_set():
                 return None
             try:
-                prepared = _prepare(path, output, config, resources, flags)
+                own = dataclasses.replace(config, **item.changes)
+                prepared = _prepare(item, output, own, resources, flags)
                 if flags["dry_run"]:
                     return prepared.describe()
                 report = progress if len(pairs) == 1 else progress.of(output.stem)
@@ -224,39 +230,6 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
     if flags["table"]:
         _write_table(flags["table"], results)
     return _report(results, len(pairs), as_json=as_json, dry_run=flags["dry_run"])
-
-
-def _find(inputs: tuple[str, ...]) -> list[str]:
-    from tomoseg.io.volume import find_inputs
-
-    return find_inputs(inputs)
-
-
-def output_paths(inputs: list[str], out: str) -> list[tuple[str, Path]]:
-    """Pair every input with its output.
-
-    Raises
-    ------
-    RequestError
-        Where two inputs would be written to one output, or several to a ``.zarr``.
-    """
-    target = Path(out)
-    if target.suffix == ".zarr":
-        if len(inputs) > 1:
-            raise RequestError(
-                f"--out {out}: expected a folder for {len(inputs)} inputs, got one .zarr.",
-                "Give a folder; each output is called after its input.",
-            )
-        return [(inputs[0], target)]
-    pairs = [(path, target / f"{Path(path).stem}.zarr") for path in inputs]
-    outputs = [output for _, output in pairs]
-    twice = sorted({str(output) for output in outputs if outputs.count(output) > 1})
-    if twice:
-        raise RequestError(
-            f"--out {out}: expected inputs of different names, found several for {twice[0]}.",
-            "Segment them one by one, or into several folders.",
-        )
-    return pairs
 
 
 def _config(flags: dict[str, Any]) -> SegmentConfig:
@@ -344,24 +317,28 @@ def _share(flags: dict[str, Any]) -> "Share | None":
 
 def _write_table(path: Path, results: list[dict[str, Any]]) -> None:
     """Write a row for each input, as CSV."""
-    columns = ("input", "output", "shards", "computed", "salient_fraction", "seam", "error")
+    columns = (
+        *("input", "status", "output", "shards", "computed"),
+        *("salient_fraction", "seam", "error"),
+    )
     with storage_errors("Writing", path), path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
         writer.writeheader()
         for result in results:
             error = result.get("error", {}).get("message", "")
-            writer.writerow(result | {"error": error})
+            done = "done" if result.get("computed") else "done before"
+            writer.writerow(result | {"status": "failed" if error else done, "error": error})
 
 
 def _prepare(
-    path: str, output: Path, config: SegmentConfig, resources: "Resources", flags: dict[str, Any]
+    item: Item, output: Path, config: SegmentConfig, resources: "Resources", flags: dict[str, Any]
 ) -> "Prepared":
     from tomoseg.blockwise.prepare import Request, prepare
     from tomoseg.io.volume import open_volume
 
     return prepare(
         Request(
-            volume=open_volume(path, array=flags["array"]),
+            volume=open_volume(item.path, array=item.array or flags["array"]),
             output=output,
             config=config,
             resources=resources,

@@ -4,21 +4,14 @@ import subprocess
 import sys
 
 import pytest
-from engine import config, digests, run
+from engine import command, config, digests, run
 
 from tomoseg.blockwise.run import Share
 from tomoseg.blockwise.status import read_status
 from tomoseg.errors import RequestError
 
 TASKS = 3
-
-
-def command(volume, output, weights, *more):
-    return [
-        *(sys.executable, "-m", "tomoseg_cli.main", "segment", str(volume), "--out", str(output)),
-        *("--weights", str(weights), "--voxel-size", "10", "--shard", "64", "--halo", "0"),
-        *("--rule", "teacher", "--iterations", "2", "--threads", "1", *more),
-    ]
+OPTIONS = ("--halo", "0", "--rule", "teacher", "--iterations", "2", "--threads", "1")
 
 
 def finalize(output):
@@ -32,7 +25,7 @@ def test_shares_and_finalize_give_the_bits_of_one_process(tmp_path, volume, weig
 
     def task(number):
         share = ("--shard-id", str(number), "--num-shards", str(TASKS))
-        line = command(volume, output, weights, "--scope", scope, *share)
+        line = command(volume, output, weights, *OPTIONS, "--scope", scope, *share)
         return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     tasks = [task(number) for number in range(TASKS - 1)]  # at once; the last one comes later
@@ -52,7 +45,7 @@ def test_shares_and_finalize_give_the_bits_of_one_process(tmp_path, volume, weig
     assert done.returncode == 0, done.stderr
     assert read_status(output, verify=True).complete
     assert finalize(output).returncode == 0  # nothing is left to do
-    line = command(volume, tmp_path / "one.zarr", weights, "--scope", scope)
+    line = command(volume, tmp_path / "one.zarr", weights, *OPTIONS, "--scope", scope)
     subprocess.run(line, check=True, capture_output=True)
     assert digests(output) == digests(tmp_path / "one.zarr")
 
@@ -64,7 +57,7 @@ def test_a_driver_and_a_share_keep_apart(tmp_path, volume, weights):
     def meanwhile(stage, done, total):
         if stage == "segment" and not seen:
             share = ("--scope", "none", "--shard-id", "0", "--num-shards", "2")
-            line = command(volume, output, weights, *share)
+            line = command(volume, output, weights, *OPTIONS, *share)
             seen.append(subprocess.run(line, capture_output=True, text=True))
 
     run(volume, output, config(weights, halo=0), progress=meanwhile)

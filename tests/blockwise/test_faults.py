@@ -13,7 +13,7 @@ from tomoseg.blockwise import execute, shard
 from tomoseg.blockwise.clock import Clock
 from tomoseg.blockwise.execute import Lost, OnDask
 from tomoseg.blockwise.journal import Turn, journal_folder, read_state
-from tomoseg.blockwise.run import PASSES
+from tomoseg.blockwise.stages import PASSES
 from tomoseg.blockwise.status import read_status
 from tomoseg.blockwise.write import ShardWriter
 from tomoseg.errors import InputError, Stopped, StorageError

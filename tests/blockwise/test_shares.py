@@ -6,9 +6,12 @@ import sys
 import pytest
 from engine import command, config, digests, run
 
+from tomoseg.blockwise.execute import Resources
+from tomoseg.blockwise.prepare import prepare_again
 from tomoseg.blockwise.run import Share
 from tomoseg.blockwise.status import read_status
 from tomoseg.errors import RequestError
+from tomoseg.io.omezarr import read_attributes, update_attributes
 
 TASKS = 3
 OPTIONS = ("--halo", "0", "--rule", "teacher", "--iterations", "2", "--threads", "1")
@@ -69,6 +72,14 @@ def test_a_driver_and_a_share_keep_apart(tmp_path, volume, weights):
 def test_a_share_lies_within_all(number, count):
     with pytest.raises(RequestError, match="--shard-id"):
         Share(number, count)
+
+
+def test_finalize_needs_no_device_that_the_network_ran_on(tmp_path, volume, weights):
+    output = tmp_path / "out.zarr"
+    run(volume, output, config(weights))
+    begun = (read_attributes(output) or {})["fingerprint"] | {"device": "cuda"}
+    update_attributes(output, {"fingerprint": begun})
+    assert prepare_again(output, Resources()).fingerprint == begun
 
 
 def test_finalize_wants_an_output(tmp_path):

@@ -141,10 +141,13 @@ def test_jobs_that_are_cancelled_and_killed(here, tomogram, weights, serial):
         kill_a_worker(killed)
         assert computed(output) < SHARDS, "nothing was killed in the midst"
         assert driver.wait(SECONDS) == 0, (here / "driver.log").read_text()
+        assert f"job {cancelled} is submitted" in (here / "driver.log").read_text()
     finally:
         driver.kill()
         driver.wait()
     assert_as_serial(output, serial)
+    journals = "".join(path.read_text() for path in journal_folder(output).glob("*.jsonl"))
+    assert journals.count('"job":') >= 2 * SHARDS
 
 
 def test_many_nodes_with_a_worker_killed(here, tomogram, weights, serial):

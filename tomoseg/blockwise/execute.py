@@ -17,12 +17,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tomoseg.blockwise.clusters import Jobs, job_queue, local_cluster, running_cluster
+from tomoseg.blockwise.clusters import (
+    LOOK_SECONDS,
+    Jobs,
+    job_queue,
+    local_cluster,
+    running_cluster,
+)
 from tomoseg.blockwise.plan import IN_FLIGHT
-from tomoseg.errors import Stopped
-
-LOOK_SECONDS = 0.5
-"""Between two looks at whether any worker is left."""
+from tomoseg.errors import ExecutorError, RequestError, Stopped
+from tomoseg.saliency.lanes import resolve_device
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -68,9 +72,14 @@ class Resources:
     jobs: Jobs | None = None
     deadline: float | None = None
 
+    @property
+    def remote(self) -> bool:
+        """Whether workers may be on machines unlike this one, with other devices."""
+        return bool(self.scheduler or self.scheduler_file or self.jobs)
+
     def lanes(self, device: str) -> int:
         """Return how many windows a worker computes at once."""
-        if device != "cpu":
+        if device.startswith("cuda"):
             return 1
         if self.threads or self.jobs:
             return self.threads or (self.jobs.cores if self.jobs else 1)
@@ -114,6 +123,9 @@ class Executor(Protocol):
     def width(self) -> int:
         """How many tasks it computes at once: so many small tomograms keep it busy."""
 
+    def device(self, name: str) -> str:
+        """Return the device that `name` means where the tasks run."""
+
 
 class Serial:
     """Runs tasks in this process, a few at a time, so that one reads while one computes.
@@ -128,6 +140,10 @@ class Serial:
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
+
+    def device(self, name: str) -> str:
+        """Return the device that `name` means here."""
+        return resolve_device(name)
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Yield results as they come."""
@@ -166,6 +182,31 @@ class OnDask:
     def width(self) -> int:
         """The workers."""
         return max(1, len(self._client.nthreads()))
+
+    def device(self, name: str) -> str:
+        """Return the device that `name` means on the workers that are there.
+
+        Raises
+        ------
+        ExecutorError
+            Where a worker has none, or it is another one on each.
+        """
+        asked = [
+            self._client.submit(
+                resolve_device, name, workers=worker, allow_other_workers=True, pure=False
+            )
+            for worker in self._client.nthreads() or [None]
+        ]
+        try:
+            found = sorted({str(_result(future, name)) for future in asked})
+        except RequestError as error:
+            raise ExecutorError(f"on a worker: {error.message}", error.hint) from error
+        if len(found) > 1:
+            raise ExecutorError(
+                f"--device {name}: expected workers that are alike, found {', '.join(found)}.",
+                "Name the device that all of them have.",
+            )
+        return found[0]
 
     def map(
         self, function: Callable[[Task], Result], tasks: Iterable[Task]

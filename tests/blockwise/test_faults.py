@@ -201,6 +201,15 @@ def test_nobody_is_waited_for_who_never_comes(asked):
         next(results)
 
 
+def test_a_scheduler_that_is_lost_while_it_is_asked_stops_the_run():
+    class Deaf(Nobody):
+        def nthreads(self):
+            raise ConnectionResetError("by peer")
+
+    with pytest.raises(Stopped, match="connection to the Dask scheduler was lost"):
+        next(OnDask(Deaf(), threading.Event()).map(str, [1]))
+
+
 def test_a_task_that_no_worker_survives_is_given_back(tmp_path, monkeypatch):
     from distributed import LocalCluster
 

@@ -279,6 +279,10 @@ def running_cluster(
                 f"{address}: the scheduler had no workers for {WAIT_SECONDS} seconds.",
                 "Start some with 'dask worker'.",
             ) from error
+        except OSError as error:
+            raise ExecutorError(
+                f"{address}: the scheduler is gone.", "Start it again, and workers."
+            ) from error
         yield client
 
 

@@ -181,7 +181,12 @@ class OnDask:
     @property
     def width(self) -> int:
         """The workers."""
-        return max(1, len(self._client.nthreads()))
+        return max(1, len(self._workers()))
+
+    def _workers(self) -> list[str]:
+        """Return the addresses of the workers that are there."""
+        with _scheduler_there(OSError):
+            return list(self._client.nthreads())
 
     def device(self, name: str) -> str:
         """Return the device that `name` means on the workers that are there.
@@ -191,11 +196,12 @@ class OnDask:
         ExecutorError
             Where a worker has none, or it is another one on each.
         """
+        there: list[str | None] = [*self._workers()]
         asked = [
             self._client.submit(
                 resolve_device, name, workers=worker, allow_other_workers=True, pure=False
             )
-            for worker in self._client.nthreads() or [None]
+            for worker in there or [None]
         ]
         try:
             found = sorted({str(_result(future, name)) for future in asked})
@@ -219,7 +225,8 @@ class OnDask:
         def submit(count: int) -> None:
             chosen = [] if self._stop.is_set() else list(islice(remaining, max(0, count)))
             for task in chosen:
-                future = self._client.submit(function, task, pure=False)
+                with _scheduler_there(OSError):
+                    future = self._client.submit(function, task, pure=False)
                 running[future] = task
                 future.add_done_callback(finished.put)
 
@@ -242,7 +249,7 @@ class OnDask:
         while True:
             with contextlib.suppress(queue.Empty):
                 return finished.get(timeout=LOOK_SECONDS)
-            there = self._client.status == "running" and self._client.nthreads()
+            there = self._client.status == "running" and self._workers()
             alone = 0.0 if there else alone + LOOK_SECONDS
             if alone and (self._stop.is_set() or alone > self._patience):
                 raise Stopped(
@@ -265,14 +272,22 @@ def _result(future: Any, task: Any) -> Any:
     from distributed.scheduler import KilledWorker
 
     try:
-        return future.result()
+        with _scheduler_there(CancelledError, CommClosedError):  # a task's own OSError is its own
+            return future.result()
     except KilledWorker:
         return Lost(
             task,
             "the workers that computed it died one after the other, most often of too little "
             "memory: give them more, or take a smaller --shard or fewer --threads",
         )
-    except (CancelledError, CommClosedError) as error:
+
+
+@contextlib.contextmanager
+def _scheduler_there(*lost: type[BaseException]) -> Iterator[None]:
+    """Raise `Stopped` where talking to the scheduler fails, which `lost` shows."""
+    try:
+        yield
+    except lost as error:
         raise Stopped(
             "the connection to the Dask scheduler was lost; what is done is kept.",
             "Start the cluster again where it was yours; the same command goes on.",

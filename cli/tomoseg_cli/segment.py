@@ -22,7 +22,7 @@ from tomoseg.config import (
     SegmentConfig,
     Unify,
 )
-from tomoseg.errors import ExecutorError, RequestError, Stopped, TomosegError
+from tomoseg.errors import ExecutorError, Stopped, TomosegError
 from tomoseg.io.storage import storage_errors
 from tomoseg_cli.batch import Item, find_items, output_paths
 from tomoseg_cli.console import (

@@ -151,6 +151,7 @@ def pick(masks: tuple[str, ...], as_json: bool, **flags: Any) -> int:
                     progress=report,
                     labels=flags["labels"],
                     overwrite=flags["overwrite"],
+                    memory_bytes=resources.worker_memory(),
                 )
             )
     written = _write(found, destinations, export, flags)

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 import tomoseg
 from tomoseg.blockwise.execute import Executor, Lost
-from tomoseg.config import PickConfig
-from tomoseg.errors import Stopped
+from tomoseg.blockwise.plan import IN_FLIGHT
+from tomoseg.config import BLOCK, PickConfig
+from tomoseg.errors import RequestError, Stopped
 from tomoseg.geometry import Box, Lattice, whole
 from tomoseg.io.omezarr import ArrayStore, Layout, create
 from tomoseg.io.picks import Picks
@@ -50,12 +51,21 @@ from tomoseg.particles.components import (
     sum_voxels,
 )
 from tomoseg.particles.select import WHOLE_NUMBERS, measure, select, suppress
-from tomoseg.particles.split import Peaks, find_peaks, halo_voxels, nearest_peak
+from tomoseg.particles.split import TILE, Peaks, find_peaks, halo_voxels, nearest_peak
 from tomoseg.particles.target import Target
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
+
+BASE_BYTES = 300 * 2**20
+"""A worker before its first shard: interpreter, numpy, scipy, Zarr."""
+
+VOXEL_BYTES = 16
+"""Of a shard and its halo: mask, saliency, labels, and what cc3d and Zarr hold meanwhile."""
+
+FIELD_BYTES = 40
+"""Of a tile and its halo, while its distances are computed."""
 
 PEAKS_APART = 0.5
 """Least distance between two peaks of one object, in diameters."""
@@ -87,6 +97,38 @@ class Job:
         """The particles' diameter in voxels; 0 where none is given."""
         edge: float = np.cbrt(np.prod(self.target.voxel_size_angstrom))
         return (self.config.diameter_angstrom or 0.0) / edge
+
+    @property
+    def halo(self) -> int:
+        """Voxels around a shard that splitting looks at."""
+        splitting = self.config.splitting
+        return halo_voxels(splitting, self.diameter_voxels) if splitting != "none" else 1
+
+    def worker_bytes(self) -> int:
+        """Return the peak bytes of a worker, besides its rows for objects."""
+        largest = self.shards.cell(0)
+        tile = Box(largest.start, tuple(min(TILE, n) for n in largest.shape))
+        volume = whole(self.target.mask.shape)
+        seen = [box.grow(self.halo).intersect(volume).size for box in (largest, tile)]
+        field = FIELD_BYTES * seen[1] if self.config.splitting != "none" else 0
+        return BASE_BYTES + IN_FLIGHT * (VOXEL_BYTES * seen[0] + field)
+
+    def check_memory(self, available: int) -> None:
+        """Refuse a worker that is too small.
+
+        Raises
+        ------
+        RequestError
+            Naming the need, what there is, and the flags that help.
+        """
+        needed = self.worker_bytes()
+        if needed > available:
+            raise RequestError(
+                f"a worker needs {needed / 2**30:.1f} GiB for shards of {self.config.shard}, and "
+                f"may take {available / 2**30:.1f} GiB.",
+                f"Try --shard {max(BLOCK, self.config.shard // 2 // BLOCK * BLOCK)} or --workers "
+                "1, or allow more with --memory.",
+            )
 
     def kept(self, stage: str, number: int) -> Path:
         """Return the file that keeps what a stage gave for a shard."""
@@ -152,6 +194,7 @@ def pick(
     progress: Progress,
     labels: Path | None = None,
     overwrite: bool = False,
+    memory_bytes: int | None = None,
 ) -> Picks:
     """Find the particles in a mask.
 
@@ -173,6 +216,8 @@ def pick(
         the order of the result. It appears when it is whole.
     overwrite
         Whether something at `labels` may go.
+    memory_bytes
+        What a worker may take; None for no limit.
 
     Returns
     -------
@@ -187,6 +232,14 @@ def pick(
         Where it cannot be done.
     """
     job = Job(target, config, scratch)
+    if target.saliency is None and (config.min_score or config.splitting == "saliency"):
+        raise RequestError(
+            f"{target.mask.path}: expected saliency beside the mask, got a mask alone.",
+            "Pick from an output of 'tomoseg segment', or without --min-score and --split "
+            "saliency.",
+        )
+    if memory_bytes is not None:
+        job.check_memory(memory_bytes)
     with lock(scratch, scratch):
         _claim_scratch(job)
         run = _Run(job, executor, progress)
@@ -409,9 +462,7 @@ def label_shard(job: Job, number: int) -> int:
     volume = job.target.mask.shape
     shard = job.shards.cell(number)
     splitting = job.config.splitting
-    halo = halo_voxels(splitting, job.diameter_voxels) if splitting != "none" else 0
-    box = shard.grow(halo).intersect(whole(volume))
-    box = Box(box.start, tuple(map(max, box.stop, extended(shard, volume).stop)))
+    box = shard.grow(job.halo).intersect(whole(volume))
     mask = _read(job.target.mask, box) != 0
     saliency = _read(job.target.saliency, box) if job.target.saliency else None
     inner = extended(shard, volume)

@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from tomoseg.config import PickConfig
-from tomoseg.errors import RequestError
 from tomoseg.geometry import Index
 from tomoseg.io.volume import Triple
 from tomoseg.particles.components import Sums
@@ -84,18 +83,9 @@ def _elongation(sums: Sums, centre: Floats, voxel_size: Triple) -> Floats:
 def select(table: Table, config: PickConfig, voxel_size: Triple) -> NDArray[np.int64]:
     """Return the rows that are particles, best first.
 
-    Order: score, where there is one; then volume; then position.
-
-    Raises
-    ------
-    RequestError
-        Where a score is asked for and there is none.
+    Order: score, where there is one; then volume; then position. A score is asked for only
+    where there is one.
     """
-    if config.min_score is not None and "score" not in table:
-        raise RequestError(
-            "--min-score: expected a mask with saliency beside it, got a mask alone.",
-            "Leave it out, or pick from an output of 'tomoseg segment'.",
-        )
     kept = np.ones(len(table["voxels"]), bool)
     for column, low, high in (
         ("volume_angstrom3", config.min_volume_angstrom3, config.max_volume_angstrom3),

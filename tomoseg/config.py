@@ -258,11 +258,13 @@ class PickConfig:
     diameter_angstrom
         Of the particles sought: what touching ones are split by, and how near two may be.
     split
-        How touching particles are told apart: by maxima of the ``distance`` from the mask's
-        surface, or of smoothed ``saliency``; ``none`` leaves components whole. None for
-        ``distance`` where there is a diameter.
+        How touching particles are told apart: by maxima of smoothed ``saliency``, or of the
+        ``distance`` from the mask's surface; ``none`` leaves components whole. None for
+        saliency where there are it and a diameter, for distance where there is a diameter
+        alone.
     min_distance_angstrom
-        Of two particles nearer than this the better one stays. None for the diameter.
+        Of two particles nearer than this the better one stays. None for half the diameter:
+        objects that do not touch are different ones, and few are as large as the largest.
     min_volume_angstrom3, max_volume_angstrom3
         Cubic angstrom of a particle's voxels.
     min_mass_kda, max_mass_kda
@@ -313,17 +315,18 @@ class PickConfig:
                 allowed = value > 0 or (value == 0 and name.startswith("min_"))
                 _require(allowed, name.replace("_", " "), "a number above 0", value)
 
-    @property
-    def splitting(self) -> Split:
-        """How touching particles are told apart."""
-        return self.split or ("distance" if self.diameter_angstrom else "none")
+    def splitting(self, *, scored: bool) -> Split:
+        """Return how touching particles are told apart, with or without saliency."""
+        if self.split is not None or self.diameter_angstrom is None:
+            return self.split or "none"
+        return "saliency" if scored else "distance"
 
     @property
     def apart_angstrom(self) -> float:
         """The least distance between two particles; 0 for any."""
         if self.min_distance_angstrom is not None:
             return self.min_distance_angstrom
-        return self.diameter_angstrom or 0.0
+        return (self.diameter_angstrom or 0.0) / 2
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""

@@ -62,11 +62,13 @@ LIMITS = {
 @click.option(
     "--split",
     type=click.Choice(get_args(Split)),
-    help="Tell touching particles apart by distance from the surface or by saliency. "
-    "Distance where there is a --diameter.",
+    help="Tell touching particles apart, with --diameter: by saliency (the default where there "
+    "is any) or by distance from the mask's surface.",
 )
 @click.option(
-    "--min-distance", type=float, help="Angstrom between two particles; --diameter by default."
+    "--min-distance",
+    type=float,
+    help="Angstrom between two particles; half of --diameter by default.",
 )
 @click.option(
     "--connectivity",

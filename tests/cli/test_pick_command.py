@@ -121,3 +121,19 @@ def test_masks_that_are_none(tomoseg, tmp_path):
     code, _, err = tomoseg("pick", write_mrc(tmp_path / "b.mrc"), "--out", out)
     assert code == 1
     assert "mask of whole numbers" in err
+
+
+def test_a_mask_goes_into_a_copick_project(tomoseg, tmp_path):
+    mask, project = write_mask(tmp_path / "TS_1.mrc", (3, 4, 5)), tmp_path / "project"
+    code, _, err = tomoseg("convert", mask, "--copick", project, "--object", "membrane")
+    assert code == 0, err
+    config = json.loads((project / "copick_config.json").read_text())
+    assert config["pickable_objects"][0]["is_particle"] is False
+    path = project / "ExperimentRuns/TS_1/Segmentations/10.000_tomoseg_0_membrane.zarr"
+    attributes = json.loads((path / ".zattrs").read_text())
+    assert attributes["multiscales"][0]["version"] == "0.4"
+    values = zarr.open_array(path / "0")[:]
+    assert values.sum() == values[3, 4, 5] == 1
+    code, _, err = tomoseg("convert", mask)
+    assert code == 2
+    assert "--copick" in err

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import tomoseg
 from tomoseg.blockwise.execute import Executor, Lost
 from tomoseg.blockwise.plan import IN_FLIGHT
-from tomoseg.config import BLOCK, PickConfig
+from tomoseg.config import BLOCK, PickConfig, Split
 from tomoseg.errors import RequestError, Stopped
 from tomoseg.geometry import Box, Lattice, whole
 from tomoseg.io.omezarr import ArrayStore, Layout, create
@@ -67,7 +67,7 @@ VOXEL_BYTES = 16
 FIELD_BYTES = 40
 """Of a tile and its halo, while its distances are computed."""
 
-PEAKS_APART = 0.5
+PEAKS_APART = 1.0
 """Least distance between two peaks of one object, in diameters."""
 
 
@@ -99,10 +99,15 @@ class Job:
         return (self.config.diameter_angstrom or 0.0) / edge
 
     @property
+    def splitting(self) -> Split:
+        """How touching particles are told apart."""
+        return self.config.splitting(scored=self.target.saliency is not None)
+
+    @property
     def halo(self) -> int:
         """Voxels around a shard that splitting looks at."""
-        splitting = self.config.splitting
-        return halo_voxels(splitting, self.diameter_voxels) if splitting != "none" else 1
+        split = self.splitting
+        return halo_voxels(split, self.diameter_voxels) if split != "none" else 1
 
     def worker_bytes(self) -> int:
         """Return the peak bytes of a worker, besides its rows for objects."""
@@ -110,7 +115,7 @@ class Job:
         tile = Box(largest.start, tuple(min(TILE, n) for n in largest.shape))
         volume = whole(self.target.mask.shape)
         seen = [box.grow(self.halo).intersect(volume).size for box in (largest, tile)]
-        field = FIELD_BYTES * seen[1] if self.config.splitting != "none" else 0
+        field = FIELD_BYTES * seen[1] if self.splitting != "none" else 0
         return BASE_BYTES + IN_FLIGHT * (VOXEL_BYTES * seen[0] + field)
 
     def check_memory(self, available: int) -> None:
@@ -232,7 +237,7 @@ def pick(
         Where it cannot be done.
     """
     job = Job(target, config, scratch)
-    if target.saliency is None and (config.min_score or config.splitting == "saliency"):
+    if target.saliency is None and (config.min_score or config.split == "saliency"):
         raise RequestError(
             f"{target.mask.path}: expected saliency beside the mask, got a mask alone.",
             "Pick from an output of 'tomoseg segment', or without --min-score and --split "
@@ -262,7 +267,7 @@ def _claim_scratch(job: Job) -> None:
     config = job.config
     wanted = {
         "target": job.target.identity(),
-        "config": [config.connectivity, config.splitting, config.diameter_angstrom, config.shard],
+        "config": [config.connectivity, job.splitting, config.diameter_angstrom, config.shard],
         "versions": {
             "tomoseg": tomoseg.__version__,
             **{name: version(name) for name in ("numpy", "scipy", "connected-components-3d")},
@@ -461,7 +466,6 @@ def label_shard(job: Job, number: int) -> int:
     """Label one shard and keep its sums, its edges and its peaks: a task."""
     volume = job.target.mask.shape
     shard = job.shards.cell(number)
-    splitting = job.config.splitting
     box = shard.grow(job.halo).intersect(whole(volume))
     mask = _read(job.target.mask, box) != 0
     saliency = _read(job.target.saliency, box) if job.target.saliency else None
@@ -471,10 +475,10 @@ def label_shard(job: Job, number: int) -> int:
     core = shard.relative_to(box)
     levels = None if saliency is None else saliency[core.slices]
     low, high = edges(labels, shard, volume)
-    if splitting == "none":
+    if job.splitting == "none":
         peaks = Peaks(np.zeros((0, 3), np.int64), np.zeros(0))
     else:
-        peaks = find_peaks(mask, saliency, core, splitting, job.diameter_voxels)
+        peaks = find_peaks(mask, saliency, core, job.splitting, job.diameter_voxels)
     places = peaks.places + np.array(box.start)
     names = labels[tuple((places - np.array(shard.start)).T)].astype(np.int64) - 1
     _keep(
@@ -532,7 +536,7 @@ def _numbered(job: Job, owners: Owners) -> tuple[Box, Integers]:
             shard.start,
             owners.peaks,
             owners.parents,
-            job.config.splitting,
+            job.splitting,
             job.diameter_voxels,
         )
         objects = np.concatenate([[0], owners.objects])

@@ -58,6 +58,11 @@ REFINE_FLAGS = (
 )
 @click.option("--array", help="Path of the array in a Zarr input that holds several.")
 @click.option(
+    "--roi",
+    help="Mask on the input's voxels (MRC, Zarr), a lamella's: all else is left out, and shards "
+    "without any of it are skipped.",
+)
+@click.option(
     "--weights", default=DEFAULT.weights, show_default=True, help="Name, file, or random:SEED."
 )
 @click.option(
@@ -194,6 +199,8 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
     configure_logging(quiet=flags["quiet"], verbose=flags["verbose"])
     config, resources, share = _config(flags), _resources(flags), _share(flags)
     pairs = output_paths(_find(inputs), out)
+    if flags["roi"] and len(pairs) > 1:
+        raise RequestError(f"--roi: expected one input with it, got {len(pairs)}.")
     results: list[dict[str, Any]] = []
     with (
         stop_on_signal("shards") as stop,
@@ -367,6 +374,7 @@ def _prepare(
             resources=resources,
             overwrite=flags["overwrite"],
             command=shlex.join(["tomoseg", *sys.argv[1:]]),
+            roi=open_volume(flags["roi"]) if flags["roi"] else None,
         )
     )
 

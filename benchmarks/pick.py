@@ -13,16 +13,16 @@ pick and, where dask-image is installed in the Python given by --dask-image, its
 """
 
 import argparse
+import resource
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import cc3d
 import mrcfile
 import numpy as np
 import zarr
-from children import run_measured
+from children import Measured, run_measured
 from networks import tomoseg
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -40,17 +40,14 @@ VOXEL = 10.0
 SHARD = 256
 
 DASK_IMAGE = """
-import sys, time, zarr, dask.array as da
+import sys, zarr, dask.array as da
 from dask_image.ndmeasure import label
 import numpy as np
 array = da.from_zarr(sys.argv[1])
 edge = int(sys.argv[2])
-part = array[:edge, :edge, :edge].rechunk(256)
-started = time.perf_counter()
+part = array[:edge, :edge, :edge].rechunk(128)
 labels, count = label(part, structure=np.ones((3, 3, 3)))
-count = int(count.compute())
-labels.max().compute()
-print(count, time.perf_counter() - started)
+print(int(da.compute(count, labels.max())[0]))
 """
 
 
@@ -147,21 +144,32 @@ def write_balls(path: Path, shape: tuple[int, int, int], objects: int) -> None:
         array[box.slices] = data
 
 
+def figures(found: Measured) -> str:
+    """Return what a command took; processor time, for the machine may have other work."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = usage.ru_utime + usage.ru_stime - sum(_counted)
+    _counted.append(spent)
+    peak = found.peak_bytes / 2**20
+    return f"{found.seconds:.1f} s, {spent:.1f} s of processors, peak {peak:.0f} MiB"
+
+
+_counted: list[float] = []
+
+
 def large(options: argparse.Namespace) -> None:
     folder = options.folder or Path(tempfile.mkdtemp())
     mask = folder / "balls.zarr"
     if not mask.exists():
         write_balls(mask, tuple(options.shape), options.objects)
-    for name, more in (("components", []), ("split by distance", ["--diameter", "140"])):
+    runs = {"components": []} | (
+        {"split by distance": ["--diameter", "140"]} if options.split else {}
+    )
+    for name, more in runs.items():
         out = folder / "balls.csv"
         arguments = ["--voxel-size", VOXEL, "--out", out, "--overwrite", "--quiet", *more]
         found = run_measured(tomoseg("pick", mask, *arguments, "--workers", options.workers))
         rows = sum(1 for _ in out.open()) - 1
-        print(
-            f"{name:20} {rows:7} particles {found.seconds:7.1f} s "
-            f"{found.peak_bytes / 2**20:6.0f} MiB",
-            flush=True,
-        )
+        print(f"{name}: {rows} particles, {figures(found)}", flush=True)
 
 
 def part(options: argparse.Namespace) -> None:
@@ -174,15 +182,10 @@ def part(options: argparse.Namespace) -> None:
     arguments = ["--voxel-size", VOXEL, "--out", out, "--overwrite", "--quiet"]
     found = run_measured(tomoseg("pick", small, *arguments))
     rows = sum(1 for _ in out.open()) - 1
-    print(f"tomoseg pick {rows} {found.seconds:.1f} s {found.peak_bytes / 2**20:.0f} MiB")
+    print(f"tomoseg pick {rows} objects, {figures(found)}", flush=True)
     if options.dask_image:
-        command = [str(options.dask_image), "-c", DASK_IMAGE, str(small), str(edge)]
-        started = time.perf_counter()
-        found = run_measured(command)
-        print(
-            f"dask-image {found.output.strip()} (computing), {time.perf_counter() - started:.1f} s"
-            f" in all, {found.peak_bytes / 2**20:.0f} MiB"
-        )
+        found = run_measured([str(options.dask_image), "-c", DASK_IMAGE, str(small), str(edge)])
+        print(f"dask-image {found.output.strip()} objects, {figures(found)}")
 
 
 def main() -> None:
@@ -206,6 +209,7 @@ def main() -> None:
     three.add_argument("--objects", type=int, default=100_000)
     three.add_argument("--folder", type=Path)
     three.add_argument("--workers", type=int, default=1)
+    three.add_argument("--split", action="store_true", help="and once more, split by distance")
     three.set_defaults(run=large)
     four = commands.add_parser("part")
     four.add_argument("folder", type=Path)

@@ -54,9 +54,9 @@ def test_two_voxels_that_touch_across_a_corner_of_shards(tmp_path, corner):
 
 @pytest.mark.parametrize("split", ["distance", "saliency"])
 def test_splitting_is_the_same_for_any_shard(tmp_path, split):
-    mask, saliency = blobs((66, 100, 131), cover=0.1, smooth=2.0)
+    mask, saliency = blobs((66, 70, 100), cover=0.1, smooth=2.0)
     found = target(tmp_path, mask, saliency)
-    settings = {"split": split, "diameter_angstrom": 80.0, "min_distance_angstrom": 0.0}
+    settings = {"split": split, "diameter_angstrom": 60.0, "min_distance_angstrom": 0.0}
     whole = run(tmp_path, found, **settings, labels=tmp_path / "whole.zarr")
     small = run(tmp_path, found, **settings, shard=64, labels=tmp_path / "small.zarr")
     assert_same(whole, small)
@@ -89,7 +89,7 @@ def test_touching_balls_come_apart_at_their_centres(tmp_path, split):
 
 
 def test_workers_give_the_same_bits(tmp_path):
-    mask, saliency = blobs((66, 100, 131), cover=0.1, smooth=2.0)
+    mask, saliency = blobs((66, 70, 60), cover=0.1, smooth=2.0)
     found = target(tmp_path, mask, saliency)
     settings = {"diameter_angstrom": 80.0, "shard": 64}
     with open_executor(Resources(workers=2), threading.Event()) as executor:
@@ -113,20 +113,20 @@ class StopsAfter:
 
 
 def test_a_stopped_run_goes_on_with_what_is_kept(tmp_path, monkeypatch):
-    mask, saliency = blobs((66, 100, 131), cover=0.1, smooth=2.0)
+    mask, saliency = blobs((66, 70, 100), cover=0.1, smooth=2.0)
     found = target(tmp_path, mask, saliency)
-    settings = {"diameter_angstrom": 80.0, "shard": 64}
+    settings = {"diameter_angstrom": 60.0, "shard": 64}
     expected = run(tmp_path, found, **settings)
     labelled = []
     original = module.label_shard
     monkeypatch.setattr(
         module, "label_shard", lambda job, n: labelled.append(n) or original(job, n)
     )
-    for tasks in (5, 12):  # while labelling, while splitting
+    for tasks in (5, 7):  # while labelling, while splitting
         with pytest.raises(Stopped, match="what is done is kept"):
             run(tmp_path, found, StopsAfter(tasks), **settings)
     assert_same(run(tmp_path, found, **settings), expected)
-    assert sorted(labelled) == list(range(12))
+    assert sorted(labelled) == list(range(8))
     assert not (tmp_path / "scratch").exists()
 
 

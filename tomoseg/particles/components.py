@@ -181,25 +181,34 @@ def edges(
         from 0; of the shard's own low faces, and of its neighbours' that it has seen.
     """
     box = extended(shard, volume)
-    low, high = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
-    for axis in range(3):
-        face: list[slice] = [slice(None)] * 3
-        if shard.start[axis] > 0:
-            face[axis] = slice(0, 1)
-            low[tuple(face)] = True
-        if box.stop[axis] > shard.stop[axis]:
-            face[axis] = slice(-1, None)
-            high[tuple(face)] = True
-    low &= ~high  # what lies in the extension is the neighbour's own
-    return _places(labels, low, box, volume), _places(labels, high, box, volume)
+    own = shard.relative_to(box)  # what lies in the extension is the neighbour's own
+    low = [_face(own, axis, 0) for axis in range(3) if shard.start[axis] > 0]
+    high = [
+        _face(whole(labels.shape), axis, own.stop[axis])
+        for axis in range(3)
+        if box.stop[axis] > shard.stop[axis]
+    ]
+    return _places(labels, low, box.start, volume), _places(labels, high, box.start, volume)
+
+
+def _face(box: Box, axis: int, place: int) -> Box:
+    """Return one plane of a box."""
+    start = tuple(place if k == axis else a for k, a in enumerate(box.start))
+    stop = tuple(place + 1 if k == axis else b for k, b in enumerate(box.stop))
+    return Box(start, stop)
 
 
 def _places(
-    labels: Labels, chosen: NDArray[np.bool_], box: Box, volume: Index
+    labels: Labels, faces: Sequence[Box], start: Index, volume: Index
 ) -> tuple[Integers, Integers]:
-    place = np.nonzero(chosen & (labels > 0))
-    at = tuple(axis + start for axis, start in zip(place, box.start, strict=True))
-    return np.ravel_multi_index(at, volume).astype(np.int64), labels[place].astype(np.int64) - 1
+    """Return the labelled voxels of faces, each once, in C order."""
+    places, names = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for face in faces:
+        at = np.argwhere(labels[face.slices]) + np.array(face.start)
+        places.append(np.ravel_multi_index(tuple((at + np.array(start)).T), volume))
+        names.append(labels[tuple(at.T)].astype(np.int64) - 1)
+    place, first = np.unique(np.concatenate(places), return_index=True)
+    return place, np.concatenate(names)[first]
 
 
 Edges = Callable[[int], tuple[Integers, Integers]]

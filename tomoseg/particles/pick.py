@@ -67,8 +67,9 @@ VOXEL_BYTES = 16
 FIELD_BYTES = 40
 """Of a tile and its halo, while its distances are computed."""
 
-PEAKS_APART = 1.0
-"""Least distance between two peaks of one object, in diameters."""
+PEAKS_APART = 0.8
+"""Least distance between two peaks of one object, in diameters: particles are no balls, and
+masks draw their centres together."""
 
 
 @dataclass(frozen=True)

@@ -103,12 +103,24 @@ def _tiles(core: Box) -> Iterator[Box]:
 
 
 def _squared_distance(inside: NDArray[np.bool_], diameter: float) -> NDArray[Any]:
-    """Return the squared distance from what is outside, whole numbers, at most a diameter's."""
-    limit = int(np.ceil(diameter)) ** 2
-    if inside.all():
-        return np.full(inside.shape, limit, np.int32)
-    distance: NDArray[np.float64] = ndimage.distance_transform_edt(inside)
-    return np.minimum(np.rint(distance * distance), limit).astype(np.int32)
+    """Return the squared distance from what is outside, whole numbers, at most a diameter's.
+
+    Axis by axis, the least sum of what the axes before have found and a step's square; what
+    lies beyond the array is unknown, and not outside.
+    """
+    reach = int(np.ceil(diameter))
+    square = np.where(inside, np.int32(reach * reach), np.int32(0))
+    for axis in range(square.ndim):
+        before = np.moveaxis(square, axis, 0)
+        nearest = before.copy()
+        for step in range(1, reach):
+            if step * step >= nearest.max():
+                break
+            moved = before + np.int32(step * step)
+            np.minimum(nearest[step:], moved[:-step], out=nearest[step:])
+            np.minimum(nearest[:-step], moved[step:], out=nearest[:-step])
+        square = np.moveaxis(nearest, 0, axis)
+    return np.ascontiguousarray(square)
 
 
 def _taps(diameter: float) -> int:

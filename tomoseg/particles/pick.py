@@ -9,7 +9,6 @@ import functools
 import itertools
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,15 +21,12 @@ from numpy.typing import NDArray
 
 import tomoseg
 from tomoseg.blockwise.execute import Executor, Lost
-from tomoseg.blockwise.plan import IN_FLIGHT
-from tomoseg.config import BLOCK, PickConfig, Split
+from tomoseg.config import PickConfig
 from tomoseg.errors import RequestError, Stopped
-from tomoseg.geometry import Box, Lattice, whole
-from tomoseg.io.omezarr import ArrayStore, Layout, create
+from tomoseg.geometry import Box
+from tomoseg.io.omezarr import Layout, create
 from tomoseg.io.picks import Picks
-from tomoseg.io.pyramid import build_level_shard
 from tomoseg.io.storage import (
-    fsync,
     lock,
     publish,
     remove,
@@ -38,130 +34,33 @@ from tomoseg.io.storage import (
     temporary_sibling,
     write_json,
 )
-from tomoseg.io.volume import Volume
 from tomoseg.particles.components import (
     Integers,
     Sums,
-    edges,
     empty_sums,
-    extended,
     join,
     joined,
-    label,
-    sum_voxels,
 )
 from tomoseg.particles.select import WHOLE_NUMBERS, measure, select, suppress
-from tomoseg.particles.split import TILE, Peaks, find_peaks, halo_voxels, nearest_peak
+from tomoseg.particles.shard import (
+    Job,
+    Owners,
+    build_shard,
+    label_shard,
+    split_shard,
+    sums_from,
+    write_shard,
+)
+from tomoseg.particles.split import Peaks
 from tomoseg.particles.target import Target
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 
-BASE_BYTES = 300 * 2**20
-"""A worker before its first shard: interpreter, numpy, scipy, Zarr."""
-
-VOXEL_BYTES = 16
-"""Of a shard and its halo: mask, saliency, labels, and what cc3d and Zarr hold meanwhile."""
-
-FIELD_BYTES = 40
-"""Of a tile and its halo, while its distances are computed."""
-
 PEAKS_APART = 0.8
 """Least distance between two peaks of one object, in diameters: particles are no balls, and
 masks draw their centres together."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that a worker needs to pick in any shard; picklable.
-
-    Parameters
-    ----------
-    target, config
-        What decides the result.
-    folder
-        Where shards' results are kept.
-    """
-
-    target: Target
-    config: PickConfig
-    folder: Path
-
-    @property
-    def shards(self) -> Lattice:
-        """The shards: one task each."""
-        return Lattice(self.target.mask.shape, self.config.shard)
-
-    @property
-    def diameter_voxels(self) -> float:
-        """The particles' diameter in voxels; 0 where none is given."""
-        edge: float = np.cbrt(np.prod(self.target.voxel_size_angstrom))
-        return (self.config.diameter_angstrom or 0.0) / edge
-
-    @property
-    def splitting(self) -> Split:
-        """How touching particles are told apart."""
-        return self.config.splitting(scored=self.target.saliency is not None)
-
-    @property
-    def halo(self) -> int:
-        """Voxels around a shard that splitting looks at."""
-        split = self.splitting
-        return halo_voxels(split, self.diameter_voxels) if split != "none" else 1
-
-    def worker_bytes(self) -> int:
-        """Return the peak bytes of a worker, besides its rows for objects."""
-        largest = self.shards.cell(0)
-        tile = Box(largest.start, tuple(min(TILE, n) for n in largest.shape))
-        volume = whole(self.target.mask.shape)
-        seen = [box.grow(self.halo).intersect(volume).size for box in (largest, tile)]
-        field = FIELD_BYTES * seen[1] if self.splitting != "none" else 0
-        return BASE_BYTES + IN_FLIGHT * (VOXEL_BYTES * seen[0] + field)
-
-    def check_memory(self, available: int) -> None:
-        """Refuse a worker that is too small.
-
-        Raises
-        ------
-        RequestError
-            Naming the need, what there is, and the flags that help.
-        """
-        needed = self.worker_bytes()
-        if needed > available:
-            raise RequestError(
-                f"a worker needs {needed / 2**30:.1f} GiB for shards of {self.config.shard}, and "
-                f"may take {available / 2**30:.1f} GiB.",
-                f"Try --shard {max(BLOCK, self.config.shard // 2 // BLOCK * BLOCK)} or --workers "
-                "1, or allow more with --memory.",
-            )
-
-    def kept(self, stage: str, number: int) -> Path:
-        """Return the file that keeps what a stage gave for a shard."""
-        return self.folder / f"{stage}-{number}.npz"
-
-
-@dataclass(frozen=True)
-class Owners:
-    """Whom the voxels of one shard belong to.
-
-    Parameters
-    ----------
-    shard
-        Its number.
-    whole
-        For each of its labels: the object that it is part of, from 1; 0 for none, -k where
-        it is part of component k, which is split.
-    peaks, parents, objects
-        Peaks near the shard, in voxels of the volume; the component of each, from 1, and the
-        object that it stands for, from 1, or 0.
-    """
-
-    shard: int
-    whole: Integers
-    peaks: Peaks
-    parents: Integers
-    objects: Integers
 
 
 @dataclass(frozen=True)
@@ -366,7 +265,7 @@ class _Run:
         total, peaks = [], []
         for task in tasks:
             with np.load(self._job.kept("split", task.shard)) as file:
-                total.append(_sums_from(file))
+                total.append(sums_from(file))
                 peaks.append(file["object"])
         group = np.concatenate([np.zeros(0, np.int64), *peaks])
         return joined(total).by(group, len(objects.parents))
@@ -399,7 +298,7 @@ class _Run:
         offset = 0
         for number in range(len(self._job.shards)):
             with np.load(self._job.kept("label", number)) as file:
-                sums.append(_sums_from(file))
+                sums.append(sums_from(file))
                 peaks.append((file["places"], file["heights"], file["labels"] + offset))
                 offset += len(sums[-1])
         places, heights, names = zip(*peaks, strict=True)
@@ -461,110 +360,3 @@ def _within(places: Integers, box: Box) -> NDArray[np.int64]:
     """Return the rows of places in a box."""
     inside = (places >= np.array(box.start)) & (places < np.array(box.stop))
     return np.flatnonzero(inside.all(1))
-
-
-def label_shard(job: Job, number: int) -> int:
-    """Label one shard and keep its sums, its edges and its peaks: a task."""
-    volume = job.target.mask.shape
-    shard = job.shards.cell(number)
-    box = shard.grow(job.halo).intersect(whole(volume))
-    mask = _read(job.target.mask, box) != 0
-    saliency = _read(job.target.saliency, box) if job.target.saliency else None
-    inner = extended(shard, volume)
-    labels, count = label(mask[inner.relative_to(box).slices], job.config.connectivity)
-    own = labels[shard.relative_to(inner).slices]
-    core = shard.relative_to(box)
-    levels = None if saliency is None else saliency[core.slices]
-    low, high = edges(labels, shard, volume)
-    if job.splitting == "none":
-        peaks = Peaks(np.zeros((0, 3), np.int64), np.zeros(0))
-    else:
-        peaks = find_peaks(mask, saliency, core, job.splitting, job.diameter_voxels)
-    places = peaks.places + np.array(box.start)
-    names = labels[tuple((places - np.array(shard.start)).T)].astype(np.int64) - 1
-    _keep(
-        job.kept("label", number),
-        **_as_arrays(sum_voxels(own, levels, shard.start, count)),
-        low_place=low[0],
-        low_label=low[1],
-        high_place=high[0],
-        high_label=high[1],
-        places=places,
-        heights=peaks.heights,
-        labels=names,
-    )
-    return number
-
-
-def split_shard(job: Job, owners: Owners) -> int:
-    """Sum the voxels of each peak in one shard: a task."""
-    shard, numbers = _numbered(job, owners)
-    present = np.unique(numbers)
-    present = present[present > 0]
-    saliency = _read(job.target.saliency, shard) if job.target.saliency else None
-    compact = np.searchsorted(present, numbers).astype(np.int64) + 1
-    compact[numbers == 0] = 0
-    sums = sum_voxels(compact, saliency, shard.start, len(present))
-    _keep(job.kept("split", owners.shard), **_as_arrays(sums), object=present - 1)
-    return owners.shard
-
-
-def write_shard(layout: Layout, job: Job, owners: Owners) -> int:
-    """Write the number of each voxel's particle in one shard: a task."""
-    shard, numbers = _numbered(job, owners)
-    ArrayStore(layout, "image", 0).write_shard(shard, numbers.astype(np.int32))
-    return owners.shard
-
-
-def build_shard(layout: Layout, level: int, _: Job, number: int) -> int:
-    """Make one shard of a level of the labels: a task."""
-    build_level_shard(layout, "image", level, layout.shards(level).cell(number))
-    return number
-
-
-def _numbered(job: Job, owners: Owners) -> tuple[Box, Integers]:
-    """Return a shard, and the object of each of its voxels, from 1."""
-    volume = job.target.mask.shape
-    shard = job.shards.cell(owners.shard)
-    inner = extended(shard, volume)
-    labels, _ = label(_read(job.target.mask, inner), job.config.connectivity)
-    owner = np.concatenate([[0], owners.whole])
-    numbers = owner[labels[shard.relative_to(inner).slices]]
-    if len(owners.peaks.places):
-        parent = np.maximum(-numbers, 0).astype(np.int32)
-        nearest = nearest_peak(
-            parent,
-            shard.start,
-            owners.peaks,
-            owners.parents,
-            job.splitting,
-            job.diameter_voxels,
-        )
-        objects = np.concatenate([[0], owners.objects])
-        numbers = np.where(parent > 0, objects[nearest], numbers)
-    return shard, np.maximum(numbers, 0)
-
-
-def _read(volume: Volume, box: Box) -> NDArray[Any]:
-    with volume.reader() as reader:
-        return reader.read(box)
-
-
-def _as_arrays(sums: Sums) -> dict[str, Integers]:
-    return {"added": sums.added, "lowest": sums.lowest, "highest": sums.highest}
-
-
-def _sums_from(file: Any) -> Sums:
-    return Sums(file["added"], file["lowest"], file["highest"])
-
-
-def _keep(path: Path, **arrays: Any) -> None:
-    """Write arrays under a name that is there only when they are, on the disk."""
-    temporary = temporary_sibling(path)
-    with storage_errors("Writing", path):
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        fsync(path.parent)

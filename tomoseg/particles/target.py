@@ -38,10 +38,9 @@ class Target:
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for kept results to be those of this mask."""
-        volumes = {"mask": self.mask, "saliency": self.saliency}
-        return {
-            name: volume
-            and {
+        volumes = {"mask": self.mask} | ({"saliency": self.saliency} if self.saliency else {})
+        found: dict[str, Any] = {
+            name: {
                 "path": volume.path,
                 "array": volume.array,
                 "shape": list(volume.shape),
@@ -49,7 +48,10 @@ class Target:
                 **volume.stamp(),
             }
             for name, volume in volumes.items()
-        } | {"run": (Path(self.mask.path).is_dir() and _attributes(self.mask.path)) or None}
+        }
+        if self.saliency:  # the run that made both
+            found["run"] = _attributes(self.mask.path).get("fingerprint")
+        return found
 
 
 def open_target(path: str, *, array: str | None = None, voxel_size: float | None = None) -> Target:

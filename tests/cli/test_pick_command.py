@@ -121,6 +121,13 @@ def test_masks_that_are_none(tomoseg, tmp_path):
     code, _, err = tomoseg("pick", write_mrc(tmp_path / "b.mrc"), "--out", out)
     assert code == 1
     assert "mask of whole numbers" in err
+    with mrcfile.new(tmp_path / "c.mrc") as file:
+        file.set_data(np.full((5, 6, 7), -3, np.int8))
+        file.set_volume()
+        file.voxel_size = 10.0
+    code, _, err = tomoseg("pick", tmp_path / "c.mrc", "--out", out)
+    assert code == 1
+    assert "negative values" in err
 
 
 def test_a_mask_goes_into_a_copick_project(tomoseg, tmp_path):

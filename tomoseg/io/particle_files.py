@@ -224,21 +224,22 @@ def _star(
 
 
 def _relion4(tomograms: Sequence[Picks], export: Export) -> str:
-    return _star(
-        tomograms,
-        "rlnTomoName",
-        [f"rlnCoordinate{axis}" for axis in "XYZ"],
-        lambda picks: to_pixels(picks.xyz, tilt_of(picks, export.binning, export.tomograms)),
-    )
+    return _in_pixels(tomograms, export, "rlnTomoName")
 
 
 def _warp(tomograms: Sequence[Picks], export: Export) -> str:
+    return _in_pixels(tomograms, export, "rlnMicrographName", ".tomostar")
+
+
+def _in_pixels(
+    tomograms: Sequence[Picks], export: Export, name_column: str, name_suffix: str = ""
+) -> str:
     return _star(
         tomograms,
-        "rlnMicrographName",
+        name_column,
         [f"rlnCoordinate{axis}" for axis in "XYZ"],
         lambda picks: to_pixels(picks.xyz, tilt_of(picks, export.binning, export.tomograms)),
-        name_suffix=".tomostar",
+        name_suffix=name_suffix,
     )
 
 

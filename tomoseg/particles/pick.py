@@ -149,11 +149,12 @@ def pick(
         _claim_scratch(job)
         run = _Run(job, executor, progress)
         objects = run.objects()
-        size = target.voxel_size_angstrom
-        table = measure(objects.sums, target.mask.shape, size, scored=target.saliency is not None)
+        size, scored = target.voxel_size_angstrom, target.saliency is not None
+        held = np.flatnonzero(objects.sums.voxels)  # a deeper peak nearby may take every voxel
+        table = measure(objects.sums.of(held), target.mask.shape, size, scored=scored)
         rows = select(table, config, size)
         if labels is not None:
-            run.write_labels(objects, rows, labels, overwrite=overwrite)
+            run.write_labels(objects, held[rows], labels, overwrite=overwrite)
     _remove_scratch(scratch)
     chosen = {name: values[rows] for name, values in table.items()}
     centres = np.stack([chosen.pop(axis) for axis in "zyx"], 1)

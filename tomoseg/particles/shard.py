@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tomoseg.blockwise.plan import IN_FLIGHT
 from tomoseg.config import BLOCK, PickConfig, Split
-from tomoseg.errors import RequestError
+from tomoseg.errors import InputError, RequestError
 from tomoseg.geometry import Box, Lattice, whole
 from tomoseg.io.omezarr import ArrayStore, Layout
 from tomoseg.io.pyramid import build_level_shard
@@ -142,7 +142,7 @@ def label_shard(job: Job, number: int) -> int:
     volume = job.target.mask.shape
     shard = job.shards.cell(number)
     box = shard.grow(job.halo).intersect(whole(volume))
-    mask = _read(job.target.mask, box) != 0
+    mask = _read_mask(job.target.mask, box)
     saliency = _read(job.target.saliency, box) if job.target.saliency else None
     inner = extended(shard, volume)
     labels, count = label(mask[inner.relative_to(box).slices], job.config.connectivity)
@@ -202,7 +202,7 @@ def _owned(job: Job, owners: Owners) -> tuple[Box, NDArray[np.int32], NDArray[np
     volume = job.target.mask.shape
     shard = job.shards.cell(owners.shard)
     inner = extended(shard, volume)
-    labels, _ = label(_read(job.target.mask, inner), job.config.connectivity)
+    labels, _ = label(_read_mask(job.target.mask, inner), job.config.connectivity)
     owner = np.concatenate([[0], owners.whole]).astype(np.int32)
     owner = owner[labels[shard.relative_to(inner).slices]]
     nearest = nearest_peak(
@@ -219,6 +219,24 @@ def _owned(job: Job, owners: Owners) -> tuple[Box, NDArray[np.int32], NDArray[np
 def _read(volume: Volume, box: Box) -> NDArray[Any]:
     with volume.reader() as reader:
         return reader.read(box)
+
+
+def _read_mask(volume: Volume, box: Box) -> NDArray[np.bool_]:
+    """Return what is inside.
+
+    Raises
+    ------
+    InputError
+        For negative values, which no mask has and every tomogram does.
+    """
+    values = _read(volume, box)
+    if values.dtype.kind == "i" and values.size and values.min() < 0:
+        raise InputError(
+            f"{volume.path}: expected a mask, found negative values.",
+            "Segment the tomogram first: 'tomoseg segment'.",
+        )
+    inside: NDArray[np.bool_] = values != 0
+    return inside
 
 
 def _as_arrays(sums: Sums) -> dict[str, Integers]:

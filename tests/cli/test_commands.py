@@ -46,7 +46,17 @@ def test_help_is_quick_because_it_loads_nothing_heavy():
 
 @pytest.mark.parametrize(
     "command",
-    ["segment", "status", "convert", "evaluate", "benchmark", "simulate", "pretrain", "doctor"],
+    [
+        "segment",
+        "status",
+        "pick",
+        "convert",
+        "evaluate",
+        "benchmark",
+        "simulate",
+        "pretrain",
+        "doctor",
+    ],
 )
 def test_every_command_has_help(tomoseg, command):
     code, out, _ = tomoseg(command, "--help")

@@ -88,21 +88,6 @@ def test_touching_balls_come_apart_at_their_centres(tmp_path, split):
     assert apart.columns["voxels"].sum() == mask.sum()
 
 
-def test_a_peak_whose_voxels_all_belong_to_a_deeper_one_is_no_particle(tmp_path):
-    """A bump on a large ball: its own depth is small, and the ball's reaches over it."""
-    mask = balls((50, 60, 60), [(25, 25, 25)], 15) | balls((50, 60, 60), [(25, 25, 40)], 3)
-    found = run(
-        tmp_path,
-        target(tmp_path, mask),
-        diameter_angstrom=180.0,
-        split="distance",
-        labels=tmp_path / "labels.zarr",
-    )
-    assert np.isfinite(found.centres).all()
-    numbers = zarr.open_array(tmp_path / "labels.zarr" / "0")[:]
-    np.testing.assert_array_equal(np.bincount(numbers.ravel())[1:], found.columns["voxels"])
-
-
 def test_workers_give_the_same_bits(tmp_path):
     mask, saliency = blobs((66, 70, 60), cover=0.1, smooth=2.0)
     found = target(tmp_path, mask, saliency)

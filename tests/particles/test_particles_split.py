@@ -5,7 +5,13 @@ import pytest
 from scipy import ndimage
 
 from tomoseg.geometry import Box
-from tomoseg.particles.split import _squared_distance, find_peaks, halo_voxels
+from tomoseg.particles.split import (
+    Peaks,
+    _squared_distance,
+    find_peaks,
+    halo_voxels,
+    nearest_peak,
+)
 
 
 @pytest.mark.parametrize("diameter", [3.0, 6.5, 40.0])
@@ -35,3 +41,21 @@ def test_a_plateau_has_one_peak(split):
     top = peaks.places[peaks.heights == peaks.heights.max()]
     assert len(top) == 1
     assert np.abs(top[0] - [12.5, 12.5, 12.5]).max() <= 2
+
+
+def test_voxels_go_to_the_nearest_peak_of_their_own_object():
+    """Under ``distance`` by the power distance, so that a large ball keeps its own voxels."""
+    parent = np.zeros((1, 1, 30), np.int32)
+    parent[..., :20], parent[..., 22:] = 1, 2
+    places = np.array([[7, 8, 14], [7, 8, 24], [7, 8, 35]])
+    peaks = Peaks(places, np.array([36.0, 4.0, 4.0]))
+    found = {
+        split: nearest_peak(parent, (7, 8, 9), peaks, np.array([1, 1, 2]), split, 8.0)[0, 0]
+        for split in ("saliency", "distance")
+    }
+    near = [1] * 11 + [2] * 9 + [0] * 2 + [3] * 8  # of two equally near the first
+    np.testing.assert_array_equal(found["saliency"], near)
+    # d^2 - 36 against d^2 - 4: the border moves by 32 / 20 towards the small one
+    np.testing.assert_array_equal(found["distance"], [1] * 12 + [2] * 8 + [0] * 2 + [3] * 8)
+    far = nearest_peak(parent, (7, 8, 9), peaks, np.array([1, 1, 2]), "saliency", 3.0)[0, 0]
+    assert list(np.flatnonzero(far == 1)) == list(range(2, 9))

@@ -279,7 +279,7 @@ def test_folders_that_are_not_zarr_and_the_source_itself_are_never_replaced(
         with pytest.raises(RequestError, match="source"):
             convert(source, destination, overwrite=True)
     with pytest.raises(RequestError, match=r"ends in .zarr"):
-        convert(source, tmp_path / "b.tif")
+        convert(source, tmp_path / "b.png")
 
 
 def test_memory_is_bounded_by_a_shard(tmp_path: Path) -> None:

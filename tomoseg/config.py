@@ -6,7 +6,7 @@ environment and TOML, everything below only reads them.
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from tomoseg.errors import RequestError
 
@@ -95,7 +95,7 @@ class RefineConfig:
     rule: Rule = "teacher"
     unify: Unify = "supervoxels"
     classes: int = 16
-    iterations: int = 16
+    iterations: int = 8
     supervoxel_edge: int = 4
     compactness: float = 2.0
     sigma: float = 1.0
@@ -331,3 +331,63 @@ class PickConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""
         return dataclasses.asdict(self)
+
+
+class Settings(TypedDict, total=False):
+    """Settings by keyword: those of `SegmentConfig` and `RefineConfig`, and a preset."""
+
+    preset: str
+    weights: str
+    tta: bool
+    threshold: float
+    contrast: ContrastRequest
+    voxel_size_angstrom: float | None
+    resample: Resample
+    output_grid: OutputGrid
+    halo: int
+    shard: int
+    seed: int
+    ome_version: OmeVersion
+    scope: Scope
+    rule: Rule
+    unify: Unify
+    classes: int
+    iterations: int
+    supervoxel_edge: int
+    compactness: float
+    sigma: float
+    learning_rate: float | None
+    momentum: float
+    sharpness: float
+    supervoxel_weight: float
+    min_labels: int
+    tolerance: float
+    patience: int
+    sample_blocks: int
+
+
+def configure(**settings: Unpack[Settings]) -> SegmentConfig:
+    """Return the configuration that keywords ask for, all else as by default.
+
+    Parameters
+    ----------
+    settings
+        ``preset``, one of `PRESETS`, is where refinement starts from; every other keyword is
+        a field of `SegmentConfig` or `RefineConfig`.
+
+    Raises
+    ------
+    RequestError
+        For an unknown keyword or preset, or a value that cannot be.
+    """
+    values: dict[str, Any] = dict(settings)
+    preset = values.pop("preset", "default")
+    _require(preset in PRESETS, "preset", tuple(PRESETS), preset)
+    refining = {f.name for f in dataclasses.fields(RefineConfig)}
+    whole = {f.name for f in dataclasses.fields(SegmentConfig)} - {"refine"}
+    unknown = sorted(values.keys() - refining - whole)
+    _require(not unknown, "settings", f"some of {', '.join(sorted(refining | whole))}", unknown)
+    chosen = {name: value for name, value in values.items() if name in refining}
+    refine = dataclasses.replace(PRESETS[preset], **chosen)
+    rest = {name: value for name, value in values.items() if name in whole}
+    return SegmentConfig(refine=refine, **rest)

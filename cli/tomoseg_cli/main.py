@@ -16,9 +16,11 @@ from tomoseg_cli.evaluate import evaluate
 from tomoseg_cli.finalize import finalize
 from tomoseg_cli.pick import pick
 from tomoseg_cli.pretrain import pretrain
+from tomoseg_cli.report import report
 from tomoseg_cli.segment import segment
 from tomoseg_cli.simulate import simulate
 from tomoseg_cli.status import status
+from tomoseg_cli.view import view
 
 
 @click.group(
@@ -45,7 +47,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(segment, status, finalize, cluster_certs, pick, convert),
+    *(segment, status, report, view, finalize, cluster_certs, pick, convert),
     *(evaluate, benchmark, simulate, pretrain, doctor),
 ):
     cli.add_command(_command)

@@ -2,10 +2,8 @@
 
 import csv
 import dataclasses
-import re
 import shlex
 import sys
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -26,6 +24,7 @@ from tomoseg.config import (
 )
 from tomoseg.errors import ExecutorError, RequestError, Stopped, TomosegError
 from tomoseg.io.storage import storage_errors
+from tomoseg_cli.batch import Item, find_items, output_paths
 from tomoseg_cli.console import (
     ProgressReport,
     common_options,
@@ -34,13 +33,14 @@ from tomoseg_cli.console import (
     error_as_dict,
     print_result,
 )
-from tomoseg_cli.running import deadline, open_lazily, parse_bytes, stop_on_signal, summary_text
+from tomoseg_cli.resources import resource_options, resources_of, share_of
+from tomoseg_cli.running import open_lazily, stop_on_signal, summary_text
 
 if TYPE_CHECKING:
-    from tomoseg.blockwise.clusters import Jobs
     from tomoseg.blockwise.execute import Executor, Resources
     from tomoseg.blockwise.prepare import Prepared
-    from tomoseg.blockwise.run import Progress, Share
+    from tomoseg.blockwise.run import Share
+    from tomoseg.blockwise.stages import Progress
 
 DEFAULT = SegmentConfig()
 
@@ -144,45 +144,7 @@ REFINE_FLAGS = (
     default=DEFAULT.ome_version,
     show_default=True,
 )
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    help="Windows at once in a worker; all cores by default.",
-)
-@click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N of the network."
-)
-@click.option("--devices", help="CUDA devices, a worker process each, as cuda:0,cuda:1.")
-@click.option(
-    "--memory",
-    help="All workers on this machine together, as 16GB; 80 % by default. Of a scheduler that "
-    "runs already: one worker.",
-)
-@click.option("--scheduler", help="Address of a running Dask scheduler.")
-@click.option(
-    "--scheduler-file", type=click.Path(dir_okay=False), help="Connection file of a Dask scheduler."
-)
-@click.option(
-    "--certificates",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of 'tomoseg cluster-certs' that the scheduler was started with.",
-)
-@click.option("--insecure", is_flag=True, help="Allow unencrypted traffic to a remote scheduler.")
-@click.option("--jobqueue", type=click.Choice(["slurm"]), help="Workers that are jobs of a queue.")
-@click.option(
-    "--jobqueue-config",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="TOML file that says what a job asks for (deploy/slurm/jobqueue.toml).",
-)
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Such jobs.")
-@click.option("--shard-id", type=int, help="Compute a share alone, from 0: a task of an array.")
-@click.option("--num-shards", type=int, help="Such shares; 'tomoseg finalize' ends the work.")
-@click.option(
-    "--time-limit",
-    help="Begin no shard that would not end in time: minutes, H:MM:SS or D-HH:MM:SS from now. "
-    "In a Slurm job, what is left of it.",
-)
+@resource_options
 @click.option(
     "--table",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -192,13 +154,16 @@ REFINE_FLAGS = (
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @common_options
 def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> int:
-    """Segment tomograms (MRC, OME-Zarr, Zarr; files, folders, globs).
+    """Segment tomograms (MRC, OME-Zarr, Zarr; files, folders, globs, copick projects).
+
+    NAME.csv is a table of inputs: columns path, out, array, voxel_size, contrast, of which
+    only the first is needed. What is finished already is left as it is.
 
     Repeat an interrupted command to go on where it stopped.
     """
     configure_logging(quiet=flags["quiet"], verbose=flags["verbose"])
-    config, resources, share = _config(flags), _resources(flags), _share(flags)
-    pairs = output_paths(_find(inputs), out)
+    config, resources, share = _config(flags), resources_of(flags), share_of(flags)
+    pairs = output_paths(find_items(inputs), out)
     if flags["roi"] and len(pairs) > 1:
         raise RequestError(f"--roi: expected one input with it, got {len(pairs)}.")
     results: list[dict[str, Any]] = []
@@ -208,12 +173,14 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
         open_lazily(resources, stop) as executor,
     ):
 
-        def one(pair: tuple[str, Path]) -> dict[str, Any] | None:
-            path, output = pair
+        def one(pair: tuple[Item, Path]) -> dict[str, Any] | None:
+            item, output = pair
+            path = item.path
             if stop.is_set():
                 return None
             try:
-                prepared = _prepare(path, output, config, resources, flags)
+                own = dataclasses.replace(config, **item.changes)
+                prepared = _prepare(item, output, own, resources, flags)
                 if flags["dry_run"]:
                     return prepared.describe()
                 report = progress if len(pairs) == 1 else progress.of(output.stem)
@@ -231,39 +198,6 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
     if flags["table"]:
         _write_table(flags["table"], results)
     return _report(results, len(pairs), as_json=as_json, dry_run=flags["dry_run"])
-
-
-def _find(inputs: tuple[str, ...]) -> list[str]:
-    from tomoseg.io.volume import find_inputs
-
-    return find_inputs(inputs)
-
-
-def output_paths(inputs: list[str], out: str) -> list[tuple[str, Path]]:
-    """Pair every input with its output.
-
-    Raises
-    ------
-    RequestError
-        Where two inputs would be written to one output, or several to a ``.zarr``.
-    """
-    target = Path(out)
-    if target.suffix == ".zarr":
-        if len(inputs) > 1:
-            raise RequestError(
-                f"--out {out}: expected a folder for {len(inputs)} inputs, got one .zarr.",
-                "Give a folder; each output is called after its input.",
-            )
-        return [(inputs[0], target)]
-    pairs = [(path, target / f"{Path(path).stem}.zarr") for path in inputs]
-    outputs = [output for _, output in pairs]
-    twice = sorted({str(output) for output in outputs if outputs.count(output) > 1})
-    if twice:
-        raise RequestError(
-            f"--out {out}: expected inputs of different names, found several for {twice[0]}.",
-            "Segment them one by one, or into several folders.",
-        )
-    return pairs
 
 
 def _config(flags: dict[str, Any]) -> SegmentConfig:
@@ -285,90 +219,30 @@ def _config(flags: dict[str, Any]) -> SegmentConfig:
     )
 
 
-def _resources(flags: dict[str, Any]) -> "Resources":
-    from tomoseg.blockwise.execute import Resources
-
-    devices = tuple(name.strip() for name in (flags["devices"] or "").split(",") if name.strip())
-    if not all(re.fullmatch(r"cuda:\d+", name) for name in devices):
-        raise RequestError(f"--devices: expected cuda:0,cuda:1 and so on, got {flags['devices']}.")
-    names = ("threads", "scheduler", "scheduler_file", "certificates", "insecure")
-    return Resources(
-        memory_bytes=parse_bytes(flags["memory"]),
-        workers=len(devices) or flags["workers"],
-        device="cuda" if devices else flags["device"],
-        devices=devices,
-        jobs=_jobs(flags),
-        deadline=deadline(flags["time_limit"]),
-        **{name: flags[name] for name in names},
-    )
-
-
-def _jobs(flags: dict[str, Any]) -> "Jobs | None":
-    """Return what a job asks for, from its TOML file."""
-    from tomoseg.blockwise.clusters import Jobs
-
-    path: Path | None = flags["jobqueue_config"]
-    if not flags["jobqueue"]:
-        if path:
-            raise RequestError("--jobqueue-config: expected --jobqueue slurm with it, got none.")
-        return None
-    try:
-        values = tomllib.loads(path.read_text()) if path else {}
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: expected a TOML file, got {error}.") from error
-    kinds = {field.name: type(field.default) for field in dataclasses.fields(Jobs)}
-    kinds |= dict.fromkeys(("partition", "account", "walltime", "interface"), str)
-    del kinds["count"]
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    values |= lists
-    for name, value in values.items():
-        if name not in kinds:
-            raise RequestError(
-                f"{path}: {name} is no key of it.", f"Known are {', '.join(sorted(kinds))}."
-            )
-        if not isinstance(value, kinds[name]):
-            wanted = {str: "text", int: "a whole number", tuple: "a list of texts"}[kinds[name]]
-            raise RequestError(f"{path}: expected {name} to be {wanted}, got {value!r}.")
-    parse_bytes(values.get("memory"), f"{path}: memory")
-    return Jobs(count=flags["jobs"], **values)
-
-
-def _share(flags: dict[str, Any]) -> "Share | None":
-    from tomoseg.blockwise.run import Share
-
-    number, count = flags["shard_id"], flags["num_shards"]
-    if number is None and count is None:
-        return None
-    if number is None or count is None:
-        raise RequestError("--shard-id and --num-shards: expected both or neither, got one.")
-    if flags["overwrite"]:
-        raise RequestError(
-            "--overwrite: expected no --shard-id with it, for the tasks would undo each other.",
-            "Remove the old output first.",
-        )
-    return Share(number, count)
-
-
 def _write_table(path: Path, results: list[dict[str, Any]]) -> None:
     """Write a row for each input, as CSV."""
-    columns = ("input", "output", "shards", "computed", "salient_fraction", "seam", "error")
+    columns = (
+        *("input", "status", "output", "shards", "computed"),
+        *("salient_fraction", "seam", "error"),
+    )
     with storage_errors("Writing", path), path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
         writer.writeheader()
         for result in results:
             error = result.get("error", {}).get("message", "")
-            writer.writerow(result | {"error": error})
+            done = "done" if result.get("computed") else "done before"
+            writer.writerow(result | {"status": "failed" if error else done, "error": error})
 
 
 def _prepare(
-    path: str, output: Path, config: SegmentConfig, resources: "Resources", flags: dict[str, Any]
+    item: Item, output: Path, config: SegmentConfig, resources: "Resources", flags: dict[str, Any]
 ) -> "Prepared":
     from tomoseg.blockwise.prepare import Request, prepare
     from tomoseg.io.volume import open_volume
 
     return prepare(
         Request(
-            volume=open_volume(path, array=flags["array"]),
+            volume=open_volume(item.path, array=item.array or flags["array"]),
             output=output,
             config=config,
             resources=resources,

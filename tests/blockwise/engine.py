@@ -1,7 +1,9 @@
 """What the engine's tests share: a small network, small volumes, whole runs, their bits."""
 
+import hashlib
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -63,6 +65,26 @@ def digests(output) -> dict[str, str]:
 def read(output, kind="image", level=0) -> np.ndarray:
     layout, _ = layout_of(Path(output))
     return ArrayStore(layout, kind, level).read(whole(layout.level_shape(level)))
+
+
+def array_files(output) -> dict[str, str]:
+    """The sha256 of every file of the arrays; what is left of a killed write would show too."""
+    return {
+        str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in Path(output).rglob("*")
+        if path.is_file() and "c" in path.relative_to(output).parts
+    }
+
+
+def command(volume, output, weights, *more) -> list[str]:
+    """The command line of a run, for processes of their own."""
+    line = (sys.executable, "-m", "tomoseg_cli.main", "segment", volume, "--out", output)
+    return [*map(str, line), *options(weights), *more]
+
+
+def options(weights) -> list[str]:
+    """What every command line here gives."""
+    return ["--weights", str(weights), "--voxel-size", "10", "--shard", "64"]
 
 
 def run_in_child(volume, output, weights, case, death=None) -> None:

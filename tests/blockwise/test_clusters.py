@@ -1,5 +1,6 @@
 """Dask clusters as users start them: encrypted, closed to strangers, and mortal."""
 
+import concurrent.futures
 import contextlib
 import os
 import signal
@@ -17,6 +18,7 @@ from engine import config, digests, run
 
 from tomoseg.blockwise.certificates import make_certificates, security
 from tomoseg.blockwise.clusters import local_cluster
+from tomoseg.blockwise.execute import OnDask
 from tomoseg.errors import ExecutorError, OutputExistsError, Stopped
 
 ADDRESS = "127.0.0.1:0"
@@ -132,6 +134,40 @@ def test_the_wrong_certificates_are_named(tmp_path, volume, weights, cluster):
             volume, tmp_path / "out.zarr", config(weights), scheduler_file=str(cluster),
             certificates=tmp_path / "other",
         )  # fmt: skip
+
+
+def test_the_workers_say_which_device_they_have(
+    tmp_path, volume, weights, expected, cluster, certificates
+):
+    """The machine of the driver may have others: here, as there, is no GPU."""
+    output = tmp_path / "out.zarr"
+    found = {"scheduler_file": str(cluster), "certificates": certificates}
+    with pytest.raises(ExecutorError, match=r"on a worker: device: .*got cuda"):
+        run(volume, output, config(weights), device="cuda", **found)
+    assert not output.exists()
+    run(volume, output, config(weights), device="auto", **found)
+    assert digests(output) == expected["none"]
+
+
+class Unlike:
+    """A client with a worker for each device."""
+
+    def __init__(self, *devices):
+        self._left = list(devices)
+
+    def nthreads(self):
+        return list(self._left)
+
+    def submit(self, *_, **__):
+        answer = concurrent.futures.Future()
+        answer.set_result(self._left.pop())
+        return answer
+
+
+def test_workers_that_are_unlike_are_named():
+    assert OnDask(Unlike("cuda:0", "cuda:0"), threading.Event()).device("auto") == "cuda:0"
+    with pytest.raises(ExecutorError, match=r"alike, found cpu, cuda:0"):
+        OnDask(Unlike("cuda:0", "cpu"), threading.Event()).device("auto")
 
 
 def test_a_lost_scheduler_stops_the_run_and_another_goes_on(

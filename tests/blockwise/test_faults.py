@@ -13,7 +13,7 @@ from tomoseg.blockwise import execute, shard
 from tomoseg.blockwise.clock import Clock
 from tomoseg.blockwise.execute import Lost, OnDask
 from tomoseg.blockwise.journal import Turn, journal_folder, read_state
-from tomoseg.blockwise.run import PASSES
+from tomoseg.blockwise.stages import PASSES
 from tomoseg.blockwise.status import read_status
 from tomoseg.blockwise.write import ShardWriter
 from tomoseg.errors import InputError, Stopped, StorageError
@@ -199,6 +199,15 @@ def test_nobody_is_waited_for_who_never_comes(asked):
         threading.Timer(0.2, stop.set).start()
     with pytest.raises(Stopped, match="no Dask worker is left"):
         next(results)
+
+
+def test_a_scheduler_that_is_lost_while_it_is_asked_stops_the_run():
+    class Deaf(Nobody):
+        def nthreads(self):
+            raise ConnectionResetError("by peer")
+
+    with pytest.raises(Stopped, match="connection to the Dask scheduler was lost"):
+        next(OnDask(Deaf(), threading.Event()).map(str, [1]))
 
 
 def test_a_task_that_no_worker_survives_is_given_back(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import shutil
 import threading
 import time
@@ -203,6 +204,21 @@ def test_damage_is_found_named_and_redone(tmp_path, volume, weights, expected):
     assert run(volume, output, config(weights)).computed == 2
     assert digests(output) == expected["none"]
     assert read_status(output, verify=True).complete
+
+
+def test_an_input_that_has_changed_is_named(tmp_path, weights):
+    volume, output = write_volume(tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    run(volume, output, config(weights))
+    assert read_status(output, verify=True).input_changed == []
+    os.utime(volume / "zarr.json", ns=(1, 1))
+    assert read_status(output, verify=True).input_changed == ["mtime_ns"]
+    shutil.rmtree(volume)
+    write_volume(volume, (20, 70, 64))
+    assert {"shape", "sample_sha256"} <= set(read_status(output, verify=True).input_changed)
+    shutil.rmtree(volume)
+    (message,) = read_status(output, verify=True).input_changed
+    assert "does not exist" in message
+    assert read_status(output).input_changed == []
 
 
 def test_a_moved_output_is_still_one(tmp_path, volume, weights):

@@ -4,21 +4,17 @@ import subprocess
 import sys
 
 import pytest
-from engine import config, digests, run
+from engine import command, config, digests, run
 
+from tomoseg.blockwise.execute import Resources
+from tomoseg.blockwise.prepare import prepare_again
 from tomoseg.blockwise.run import Share
 from tomoseg.blockwise.status import read_status
 from tomoseg.errors import RequestError
+from tomoseg.io.omezarr import read_attributes, update_attributes
 
 TASKS = 3
-
-
-def command(volume, output, weights, *more):
-    return [
-        *(sys.executable, "-m", "tomoseg_cli.main", "segment", str(volume), "--out", str(output)),
-        *("--weights", str(weights), "--voxel-size", "10", "--shard", "64", "--halo", "0"),
-        *("--rule", "teacher", "--iterations", "2", "--threads", "1", *more),
-    ]
+OPTIONS = ("--halo", "0", "--rule", "teacher", "--iterations", "2", "--threads", "1")
 
 
 def finalize(output):
@@ -32,7 +28,7 @@ def test_shares_and_finalize_give_the_bits_of_one_process(tmp_path, volume, weig
 
     def task(number):
         share = ("--shard-id", str(number), "--num-shards", str(TASKS))
-        line = command(volume, output, weights, "--scope", scope, *share)
+        line = command(volume, output, weights, *OPTIONS, "--scope", scope, *share)
         return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     tasks = [task(number) for number in range(TASKS - 1)]  # at once; the last one comes later
@@ -52,7 +48,7 @@ def test_shares_and_finalize_give_the_bits_of_one_process(tmp_path, volume, weig
     assert done.returncode == 0, done.stderr
     assert read_status(output, verify=True).complete
     assert finalize(output).returncode == 0  # nothing is left to do
-    line = command(volume, tmp_path / "one.zarr", weights, "--scope", scope)
+    line = command(volume, tmp_path / "one.zarr", weights, *OPTIONS, "--scope", scope)
     subprocess.run(line, check=True, capture_output=True)
     assert digests(output) == digests(tmp_path / "one.zarr")
 
@@ -64,7 +60,7 @@ def test_a_driver_and_a_share_keep_apart(tmp_path, volume, weights):
     def meanwhile(stage, done, total):
         if stage == "segment" and not seen:
             share = ("--scope", "none", "--shard-id", "0", "--num-shards", "2")
-            line = command(volume, output, weights, *share)
+            line = command(volume, output, weights, *OPTIONS, *share)
             seen.append(subprocess.run(line, capture_output=True, text=True))
 
     run(volume, output, config(weights, halo=0), progress=meanwhile)
@@ -76,6 +72,14 @@ def test_a_driver_and_a_share_keep_apart(tmp_path, volume, weights):
 def test_a_share_lies_within_all(number, count):
     with pytest.raises(RequestError, match="--shard-id"):
         Share(number, count)
+
+
+def test_finalize_needs_no_device_that_the_network_ran_on(tmp_path, volume, weights):
+    output = tmp_path / "out.zarr"
+    run(volume, output, config(weights))
+    begun = (read_attributes(output) or {})["fingerprint"] | {"device": "cuda"}
+    update_attributes(output, {"fingerprint": begun})
+    assert prepare_again(output, Resources()).fingerprint == begun
 
 
 def test_finalize_wants_an_output(tmp_path):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from phantom import phantom
 from tomoseg_cli.running import parse_bytes
-from tomoseg_cli.segment import output_paths
 
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
@@ -47,15 +46,8 @@ def test_help_is_quick_because_it_loads_nothing_heavy():
 @pytest.mark.parametrize(
     "command",
     [
-        "segment",
-        "status",
-        "pick",
-        "convert",
-        "evaluate",
-        "benchmark",
-        "simulate",
-        "pretrain",
-        "doctor",
+        *("segment", "status", "report", "view", "pick", "convert", "evaluate", "benchmark"),
+        *("simulate", "pretrain", "doctor"),
     ],
 )
 def test_every_command_has_help(tomoseg, command):
@@ -254,20 +246,6 @@ def test_by_default_the_network_is_refined_on_the_tomogram(
     assert results["plain"]["refinement"] == {}
     assert results["refined"]["refinement"]["stop"] in ("iterations", "ice")
     assert results["refined"]["refinement"]["iterations"] in (16, 0)
-
-
-def test_outputs_are_called_after_their_inputs():
-    assert output_paths(["a/x.mrc"], "m.zarr") == [("a/x.mrc", Path("m.zarr"))]
-    assert output_paths(["a/x.mrc", "y.rec"], "out") == [
-        ("a/x.mrc", Path("out/x.zarr")),
-        ("y.rec", Path("out/y.zarr")),
-    ]
-
-
-@pytest.mark.parametrize(("inputs", "out"), [(["x", "y"], "m.zarr"), (["a/x", "b/x"], "m")])
-def test_outputs_that_would_meet_are_refused(inputs, out):
-    with pytest.raises(ValueError, match="--out"):
-        output_paths(inputs, out)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What the Slurm scripts call, with stand-ins for Slurm, Dask and tomoseg on the PATH.
 
-A real Slurm has run the array by hand only.
+A real Slurm runs them in tests/blockwise/test_slurm.py.
 """
 
 import json

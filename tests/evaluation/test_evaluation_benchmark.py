@@ -220,7 +220,6 @@ def test_the_suite_writes_a_page_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr("tomoseg.saliency.self_training.AMPLITUDES", (1.0,))
     monkeypatch.setattr(tables, "VOLUME", (32, 32, 32))
     monkeypatch.setattr(tables, "SHAPE", (32, 48, 48))
     monkeypatch.setattr(tables, "SLICES", 1)

@@ -7,6 +7,7 @@ import torch
 from saliency_toys import FLAT, SMALL, spheres
 
 from tomoseg.config import RefineConfig
+from tomoseg.saliency import self_training
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
 from tomoseg.saliency.predict import Predictor
@@ -83,12 +84,15 @@ def test_without_a_lesson_the_network_stays_what_it_was(
     np.testing.assert_allclose(refined.saliency(WINDOWS[0][None]), plain, atol=1e-6)
 
 
-def test_the_teacher_does_not_care_how_a_window_is_turned() -> None:
+def test_the_teacher_does_not_care_how_a_window_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
     network, window = opinionated(), WINDOWS[0]
+    (varied,) = teach(network, [window], CONFIG, lanes=1, device="cpu")
+    monkeypatch.setattr(self_training, "AMPLITUDES", ())
     (straight,) = teach(network, [window], CONFIG, lanes=1, device="cpu")
     turned = np.ascontiguousarray(window[::-1, :, ::-1])
     (other,) = teach(network, [turned], CONFIG, lanes=1, device="cpu")
     np.testing.assert_allclose(other[::-1, :, ::-1], straight, atol=1e-5)
+    assert np.abs(varied - straight).max() > 1e-3  # by the amplitudes alone
 
 
 def test_supervoxels_draw_the_target_together() -> None:

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 DASHBOARD = f"{LOOPBACK}:0"
 LOOK_SECONDS = 0.5
-"""Between two looks at whether a worker has come."""
+"""Between two looks at whether there are workers."""
 
 WAIT_SECONDS = 60
 """For the first worker of a scheduler that runs already."""
@@ -142,7 +142,8 @@ def dask_setup(worker: Any) -> None:
 def job_queue(jobs: Jobs, stop: threading.Event) -> Iterator[Any]:
     """Yield the client of workers that are jobs of Slurm, once the first has begun.
 
-    Jobs end with the context; those of a process that is killed end by themselves.
+    Jobs end with the context: whatever was ever submitted is cancelled, also what Dask has
+    lost sight of. Those of a process that is killed end by themselves.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def job_queue(jobs: Jobs, stop: threading.Event) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        from dask_jobqueue.slurm import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster, SLURMJob
     except ImportError as error:
         raise ExecutorError(
             "--jobqueue: expected the package dask-jobqueue, found none.",
@@ -167,9 +168,22 @@ def job_queue(jobs: Jobs, stop: threading.Event) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(SETTINGS))
         tls = security(stack.enter_context(temporary_certificates(folder)))
+        submitted: list[str] = []
+        stack.callback(_cancel, submitted)
+
+        class RememberedJob(SLURMJob):
+            async def start(self) -> None:
+                try:
+                    await super().start()
+                finally:
+                    if self.job_id:
+                        submitted.append(self.job_id)
+                        logger.info("job %s is submitted", self.job_id)
+
         try:
             cluster = stack.enter_context(
                 SLURMCluster(
+                    job_cls=RememberedJob,  # type: ignore[arg-type]
                     queue=jobs.partition,
                     account=jobs.account,
                     walltime=jobs.walltime,
@@ -217,6 +231,12 @@ def _ask_slurm(script: str) -> None:
         raise RuntimeError(asked.stderr.strip())
 
 
+def _cancel(jobs: list[str]) -> None:
+    """Cancel what is left of jobs; Slurm minds none that have ended."""
+    if jobs:
+        subprocess.run(["scancel", "--quiet", *jobs], capture_output=True, check=False)
+
+
 @contextlib.contextmanager
 def running_cluster(
     scheduler: str | None,
@@ -258,6 +278,10 @@ def running_cluster(
             raise ExecutorError(
                 f"{address}: the scheduler had no workers for {WAIT_SECONDS} seconds.",
                 "Start some with 'dask worker'.",
+            ) from error
+        except OSError as error:
+            raise ExecutorError(
+                f"{address}: the scheduler is gone.", "Start it again, and workers."
             ) from error
         yield client
 

@@ -17,12 +17,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tomoseg.blockwise.clusters import Jobs, job_queue, local_cluster, running_cluster
+from tomoseg.blockwise.clusters import (
+    LOOK_SECONDS,
+    Jobs,
+    job_queue,
+    local_cluster,
+    running_cluster,
+)
 from tomoseg.blockwise.plan import IN_FLIGHT
-from tomoseg.errors import Stopped
-
-LOOK_SECONDS = 0.5
-"""Between two looks at whether any worker is left."""
+from tomoseg.errors import ExecutorError, RequestError, Stopped
+from tomoseg.saliency.lanes import resolve_device
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -68,9 +72,14 @@ class Resources:
     jobs: Jobs | None = None
     deadline: float | None = None
 
+    @property
+    def remote(self) -> bool:
+        """Whether workers may be on machines unlike this one, with other devices."""
+        return bool(self.scheduler or self.scheduler_file or self.jobs)
+
     def lanes(self, device: str) -> int:
         """Return how many windows a worker computes at once."""
-        if device != "cpu":
+        if device.startswith("cuda"):
             return 1
         if self.threads or self.jobs:
             return self.threads or (self.jobs.cores if self.jobs else 1)
@@ -114,6 +123,9 @@ class Executor(Protocol):
     def width(self) -> int:
         """How many tasks it computes at once: so many small tomograms keep it busy."""
 
+    def device(self, name: str) -> str:
+        """Return the device that `name` means where the tasks run."""
+
 
 class Serial:
     """Runs tasks in this process, a few at a time, so that one reads while one computes.
@@ -128,6 +140,10 @@ class Serial:
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
+
+    def device(self, name: str) -> str:
+        """Return the device that `name` means here."""
+        return resolve_device(name)
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Yield results as they come."""
@@ -165,7 +181,38 @@ class OnDask:
     @property
     def width(self) -> int:
         """The workers."""
-        return max(1, len(self._client.nthreads()))
+        return max(1, len(self._workers()))
+
+    def _workers(self) -> list[str]:
+        """Return the addresses of the workers that are there."""
+        with _scheduler_there(OSError):
+            return list(self._client.nthreads())
+
+    def device(self, name: str) -> str:
+        """Return the device that `name` means on the workers that are there.
+
+        Raises
+        ------
+        ExecutorError
+            Where a worker has none, or it is another one on each.
+        """
+        there: list[str | None] = [*self._workers()]
+        asked = [
+            self._client.submit(
+                resolve_device, name, workers=worker, allow_other_workers=True, pure=False
+            )
+            for worker in there or [None]
+        ]
+        try:
+            found = sorted({str(_result(future, name)) for future in asked})
+        except RequestError as error:
+            raise ExecutorError(f"on a worker: {error.message}", error.hint) from error
+        if len(found) > 1:
+            raise ExecutorError(
+                f"--device {name}: expected workers that are alike, found {', '.join(found)}.",
+                "Name the device that all of them have.",
+            )
+        return found[0]
 
     def map(
         self, function: Callable[[Task], Result], tasks: Iterable[Task]
@@ -178,7 +225,8 @@ class OnDask:
         def submit(count: int) -> None:
             chosen = [] if self._stop.is_set() else list(islice(remaining, max(0, count)))
             for task in chosen:
-                future = self._client.submit(function, task, pure=False)
+                with _scheduler_there(OSError):
+                    future = self._client.submit(function, task, pure=False)
                 running[future] = task
                 future.add_done_callback(finished.put)
 
@@ -201,7 +249,7 @@ class OnDask:
         while True:
             with contextlib.suppress(queue.Empty):
                 return finished.get(timeout=LOOK_SECONDS)
-            there = self._client.status == "running" and self._client.nthreads()
+            there = self._client.status == "running" and self._workers()
             alone = 0.0 if there else alone + LOOK_SECONDS
             if alone and (self._stop.is_set() or alone > self._patience):
                 raise Stopped(
@@ -224,14 +272,22 @@ def _result(future: Any, task: Any) -> Any:
     from distributed.scheduler import KilledWorker
 
     try:
-        return future.result()
+        with _scheduler_there(CancelledError, CommClosedError):  # a task's own OSError is its own
+            return future.result()
     except KilledWorker:
         return Lost(
             task,
             "the workers that computed it died one after the other, most often of too little "
             "memory: give them more, or take a smaller --shard or fewer --threads",
         )
-    except (CancelledError, CommClosedError) as error:
+
+
+@contextlib.contextmanager
+def _scheduler_there(*lost: type[BaseException]) -> Iterator[None]:
+    """Raise `Stopped` where talking to the scheduler fails, which `lost` shows."""
+    try:
+        yield
+    except lost as error:
         raise Stopped(
             "the connection to the Dask scheduler was lost; what is done is kept.",
             "Start the cluster again where it was yours; the same command goes on.",

@@ -55,6 +55,7 @@ class Record:
         ``failed`` where it raised, ``invalid`` where its files were found damaged.
     details
         Of ``done``: sha256 and emptiness of each array, seconds. Of ``failed``: the error.
+        Of all: the ``job`` of Slurm that wrote it, if one did.
     """
 
     run: int
@@ -77,7 +78,8 @@ class JournalWriter:
     def __init__(self, folder: Path, run: int) -> None:
         name = f"{run:06d}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._path = folder / name
-        self._run = run
+        job = os.environ.get("SLURM_JOB_ID")
+        self._common = {"run": run} | ({"job": job} if job else {})
         self._lock = threading.Lock()
         self._descriptor: int | None = None
 
@@ -89,7 +91,7 @@ class JournalWriter:
         StorageError
             Where the file system refuses.
         """
-        record = {"run": self._run, "shard": shard, "event": event, **details}
+        record = {**self._common, "shard": shard, "event": event, **details}
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             try:

@@ -24,7 +24,7 @@ from tomoseg.blockwise.plan import Plan, fingerprint
 from tomoseg.blockwise.resample import Resampling
 from tomoseg.blockwise.roi import Roi, describe_roi
 from tomoseg.blockwise.shard import Job
-from tomoseg.blockwise.source import Source, describe_source
+from tomoseg.blockwise.source import Source, describe_source, identity
 from tomoseg.blockwise.statistics import Statistics
 from tomoseg.config import BLOCK, SegmentConfig
 from tomoseg.errors import InputError, RequestError
@@ -91,7 +91,8 @@ class Prepared:
     voxel_size_source
         Where the input's voxel size comes from.
     device, lanes
-        Where the network runs, and windows at once in a worker.
+        Where the network runs, and windows at once in a worker. Of remote workers it is what
+        was asked for, until `on` says what they have.
     fingerprint
         What must be equal for a resumed run to give the same bits.
     roi
@@ -110,6 +111,24 @@ class Prepared:
     lanes: int
     fingerprint: dict[str, Any]
     roi: Roi | None = None
+
+    def on(self, device: str) -> "Prepared":
+        """Return the same on another device.
+
+        Raises
+        ------
+        RequestError
+            Where a worker is too small for it.
+        """
+        resources = self.request.resources
+        lanes = resources.lanes(device)
+        self.plan.check_memory(lanes=lanes, available=resources.worker_memory())
+        return dataclasses.replace(
+            self,
+            device=device,
+            lanes=lanes,
+            fingerprint=self.fingerprint | {"device": device.partition(":")[0]},
+        )
 
     @property
     def statistics(self) -> Statistics:
@@ -265,7 +284,8 @@ def prepare(request: Request) -> Prepared:
     """
     volume, resources = request.volume, request.resources
     voxel_size, said_by = resolve_voxel_size(volume, request.config.voxel_size_angstrom)
-    device = resolve_device(resources.device)
+    # of remote workers nothing is known yet: a login node may have no GPU
+    device = resources.device if resources.remote else resolve_device(resources.device)
     _, card = load(request.config.weights)
     if card.architecture.dim != len(volume.shape):
         raise RequestError(
@@ -281,7 +301,7 @@ def prepare(request: Request) -> Prepared:
     lanes = resources.lanes(device)
     plan.check_memory(lanes=lanes, available=resources.worker_memory())
     roi = _roi(request, config, input_grid, network_grid)
-    identity = fingerprint(
+    found = fingerprint(
         source=_identity(source, input_grid),
         weights_sha256=card.sha256,
         config=config,
@@ -290,7 +310,7 @@ def prepare(request: Request) -> Prepared:
         versions=library_versions(),
     )
     if roi:
-        identity["roi"] = roi.sha256
+        found["roi"] = roi.sha256
     return Prepared(
         request=request,
         config=config,
@@ -302,7 +322,7 @@ def prepare(request: Request) -> Prepared:
         voxel_size_source=said_by,
         device=device,
         lanes=lanes,
-        fingerprint=identity,
+        fingerprint=found,
         roi=roi,
     )
 
@@ -334,7 +354,8 @@ def prepare_again(output: Path, resources: Resources) -> Prepared:
     output
         Of an earlier run; its attributes say what was asked for.
     resources
-        Where it is computed now.
+        Where what is left is computed now, which needs no network: the device stays the one
+        that the output was begun on, and need not be here.
 
     Raises
     ------
@@ -347,9 +368,10 @@ def prepare_again(output: Path, resources: Resources) -> Prepared:
             f"{output}: expected an output of tomoseg segment, found none.",
             "Give the path that was given as --out.",
         )
-    array = attributes["fingerprint"]["input"]["array"] or None
+    begun = attributes["fingerprint"]
+    array = begun["input"]["array"] or None
     roi = attributes.get("roi")
-    return prepare(
+    prepared = prepare(
         Request(
             volume=open_volume(attributes["input"]["path"], array=array),
             output=output,
@@ -359,6 +381,7 @@ def prepare_again(output: Path, resources: Resources) -> Prepared:
             roi=open_volume(roi["path"], array=roi["array"] or None) if roi else None,
         )
     )
+    return prepared.on(begun["device"])
 
 
 def choose_grid(request: Request, grid: Grid, card: Card, said_by: str) -> Grid:
@@ -432,15 +455,9 @@ def _plan(source: Source, config: SegmentConfig, card: Card) -> Plan:
 
 
 def _identity(source: Source, grid: Grid) -> dict[str, Any]:
-    volume = source.volume
-    return {
-        "shape": list(volume.shape),
-        "dtype": volume.dtype,
-        "array": volume.array,
+    return identity(source.volume, source.raw.sample_sha256) | {
         "voxel_size_angstrom": list(grid.voxel_size_angstrom),
         "origin_angstrom": list(grid.origin_angstrom),
-        "sample_sha256": source.raw.sample_sha256,
-        **volume.stamp(),
     }
 
 

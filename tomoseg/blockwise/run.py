@@ -15,33 +15,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tomoseg.blockwise import journal, place, shard, workers
 from tomoseg.blockwise.claim import Claim, claim
 from tomoseg.blockwise.clock import Clock
-from tomoseg.blockwise.execute import Executor, Lost, Serial
+from tomoseg.blockwise.execute import Executor, Serial
 from tomoseg.blockwise.place import Placement
 from tomoseg.blockwise.prepare import Prepared, layout_values
 from tomoseg.blockwise.seams import SeamSums, with_low_neighbours
+from tomoseg.blockwise.stages import Errors, Progress, Stages
 from tomoseg.blockwise.write import ShardResult
 from tomoseg.errors import InputError, OutputExistsError, RequestError, Stopped
 from tomoseg.io.omezarr import Layout, create, read_attributes, update_attributes
 from tomoseg.io.storage import remove, storage_errors, temporary_sibling, try_lock
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage, how much of it is done, and how much there is."""
-
-PASSES = 3
-"""Times that shards are gone over which failed, or whose record was lost with a worker."""
-
-Errors = dict[int, str]
-"""What went wrong with shards, by number."""
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -106,7 +95,7 @@ def segment(prepared: Prepared, executor: Executor, progress: Progress) -> Summa
     TomosegError
         Where it cannot be done.
     """
-    request = prepared.request
+    prepared, request = _where_it_runs(prepared, executor), prepared.request
     with _claimed(prepared) as claimed:
         attributes = read_attributes(claimed.path) or {}
         done = journal.read_state(journal.journal_folder(claimed.path)).done
@@ -134,6 +123,7 @@ def segment_share(
     Stopped
         Where the executor was stopped, or shards failed; the same command goes on.
     """
+    prepared = _where_it_runs(prepared, executor)
     with _claimed(prepared, shared=True) as claimed:
         run = _Run(prepared, claimed.path, executor, progress)
         shards, computed = run.compute_share(share)
@@ -161,6 +151,13 @@ def require_shares(prepared: Prepared) -> None:
         )
 
 
+def _where_it_runs(prepared: Prepared, executor: Executor) -> Prepared:
+    """Ask remote workers for the device, now that there are some."""
+    if not prepared.request.resources.remote:
+        return prepared
+    return prepared.on(executor.device(prepared.device))
+
+
 def _claimed(prepared: Prepared, *, shared: bool = False) -> AbstractContextManager[Claim]:
     return claim(
         prepared.request.output.absolute(),
@@ -185,11 +182,10 @@ class _Run:
     ) -> None:
         self._prepared = prepared
         self._path = path
-        self._executor = executor
-        self._progress = progress
         self._layout = prepared.layout(path)
         self._job = prepared.job(path, run=0)
         self._clock = Clock(prepared.request.resources.deadline)
+        self._stages = Stages(prepared.request.output, executor, progress, self._clock)
 
     def complete(self) -> Summary:
         try:
@@ -222,7 +218,7 @@ class _Run:
         finally:
             workers.release()
         self._check_input()
-        self._raise_failed(failed)
+        self._stages.raise_failed(failed)
         return len(mine), computed
 
     def missing(self) -> list[int]:
@@ -237,7 +233,7 @@ class _Run:
         with (self._path / journal.SCRATCH / "refining").open("a") as file:
             while not try_lock(file):
                 if self._clock.over:
-                    raise self._stopped()
+                    raise self._stages.stopped()
                 time.sleep(1)
             yield
 
@@ -265,40 +261,11 @@ class _Run:
     def _done(self, layout: Layout) -> dict[int, journal.Record]:
         return journal.read_state(journal.journal_folder(Path(layout.path))).done
 
-    def _map(
-        self, stage: str, function: Callable[[Task], Result], tasks: Iterable[Task], total: int
-    ) -> Iterable[Result | Lost]:
-        """Yield results and report progress; raise `Stopped` where some are missing."""
-        done = 0
-        self._progress(stage, done, total)
-        for result in self._executor.map(function, tasks):
-            done += 1
-            self._progress(stage, done, total)
-            yield result
-        if done < total:
-            raise self._stopped()
-
-    def _every(
-        self, stage: str, function: Callable[[Task], Result], tasks: Iterable[Task], total: int
-    ) -> Iterable[Result]:
-        """Yield results of tasks without which there is no going on."""
-        for result in self._map(stage, function, tasks, total):
-            if isinstance(result, Lost):
-                raise Stopped(f"{stage}: {result.error}.", "The same command goes on.")
-            yield result
-
-    def _stopped(self) -> Stopped:
-        why = "the time left is too short for another shard" if self._clock.over else "as asked"
-        return Stopped(
-            f"{self._prepared.request.output}: stopped, {why}; what is done is kept.",
-            "The same command goes on.",
-        )
-
     def _refine(self) -> dict[str, Any]:
         if self._job.config.refine.scope != "volume":
             return {}
         function = functools.partial(shard.refine_volume, self._job)
-        (report,) = self._every("refine", function, self._clock.tasks([0]), 1)
+        (report,) = self._stages.every("refine", function, self._clock.tasks([0]), 1)
         return report
 
     def _segment(self, wanted: Iterable[int], *, together: bool = False) -> tuple[int, Errors]:
@@ -308,7 +275,7 @@ class _Run:
             job = dataclasses.replace(self._job, run=run)
             return functools.partial(shard.segment_shard, job)
 
-        return self._finish("segment", self._job.layout, wanted, function, together=together)
+        return self._stages.finish("segment", self._job.layout, wanted, function, together=together)
 
     def _needed(self, placement: Placement) -> list[int]:
         """Return the shards of the network's grid that shards of the output still rest on."""
@@ -340,63 +307,9 @@ class _Run:
         def function(run: int) -> Callable[[int], ShardResult]:
             return functools.partial(place.place_shard, dataclasses.replace(placement, run=run))
 
-        computed, unplaced = self._finish("place", self._layout, wanted, function)
-        self._raise_failed(failed or unplaced)
+        computed, unplaced = self._stages.finish("place", self._layout, wanted, function)
+        self._stages.raise_failed(failed or unplaced)
         return computed, seam
-
-    def _finish(
-        self,
-        stage: str,
-        layout: Layout,
-        wanted: Iterable[int],
-        function: Callable[[int], Callable[[int], ShardResult]],
-        *,
-        together: bool = False,
-    ) -> tuple[int, Errors]:
-        """Run a task, made for the number of a run, over the shards that are not done.
-
-        Returns
-        -------
-        computed, failed
-            How many are done now, and the error of each that failed in every pass.
-        """
-        wanted, computed = list(wanted), 0
-        errors: Errors = {}
-        folder = journal.journal_folder(Path(layout.path))
-        for _ in range(PASSES):
-            state = journal.read_state(folder)
-            run = state.last_run + 1
-            if not together:
-                journal.Turn(folder).take(run)
-                state = journal.read_state(folder)
-            missing = [number for number in wanted if number not in state.done]
-            if not missing:
-                return computed, {}
-            errors = dict.fromkeys(missing, "its record was lost with its worker")
-            for result in self._map(stage, function(run), self._clock.tasks(missing), len(missing)):
-                if isinstance(result, Lost):
-                    errors[result.task] = result.error
-                    continue
-                self._clock.add(sum(result.seconds.values()))
-                if result.error:
-                    logger.warning("%s: shard %d failed: %s", stage, result.shard, result.error)
-                    errors[result.shard] = result.error
-                else:
-                    computed += 1
-                    del errors[result.shard]
-        state = journal.read_state(folder)
-        return computed, {n: error for n, error in errors.items() if n not in state.done}
-
-    def _raise_failed(self, errors: Errors) -> None:
-        """Say which shards no attempt could finish; the others are done."""
-        if errors:
-            output = self._prepared.request.output
-            first = next(iter(errors.values()))
-            raise Stopped(
-                f"{output}: {len(errors)} shards failed {PASSES} times, the others are done "
-                f"({first}).",
-                f"'tomoseg status {output}' names them all; the same command tries them again.",
-            )
 
     def _make_scratch(self) -> None:
         layout = self._job.layout
@@ -428,7 +341,7 @@ class _Run:
         function = functools.partial(shard.shard_seams, self._job)
         blended = self._blended()
         tasks = self._clock.tasks(blended)
-        sums = sum(self._every("seams", function, tasks, len(blended)), start=SeamSums())
+        sums = sum(self._stages.every("seams", function, tasks, len(blended)), start=SeamSums())
         return None if sums.measure is None else round(sums.measure, 4)
 
     def _blended(self) -> list[int]:
@@ -448,5 +361,5 @@ class _Run:
             function = functools.partial(shard.pyramid_shard, layout, level)
             count = len(layout.kinds()) * len(layout.shards(level))
             stage = f"pyramid level {level}"
-            for _ in self._every(stage, function, self._clock.tasks(tasks), count):
+            for _ in self._stages.every(stage, function, self._clock.tasks(tasks), count):
                 pass

@@ -103,8 +103,7 @@ def describe_source(
     InputError
         Where the sample holds no finite value.
     """
-    with volume.reader() as reader:
-        bricks = sample_bricks(volume.shape, reader.read, seed)
+    bricks = _sample(volume, seed)
     raw = statistics = measure(bricks, volume.path)
     if resampling is not None:
         resampled = SourceReader(volume, resampling, raw)
@@ -113,3 +112,30 @@ def describe_source(
         resampled.close()
         statistics = measure(bricks, volume.path)
     return Source(volume, resampling, raw, statistics, decide(contrast, bricks, statistics))
+
+
+def identity(volume: Volume, sample_sha256: str) -> dict[str, Any]:
+    """Return what tells an input from any other; plain JSON values."""
+    return {
+        "shape": list(volume.shape),
+        "dtype": volume.dtype,
+        "array": volume.array,
+        "sample_sha256": sample_sha256,
+        **volume.stamp(),
+    }
+
+
+def identity_now(volume: Volume, seed: int) -> dict[str, Any]:
+    """Return the `identity` that an input has now, its voxels sampled again.
+
+    Raises
+    ------
+    InputError
+        Where it is gone, or the sample holds no finite value.
+    """
+    return identity(volume, measure(_sample(volume, seed), volume.path).sample_sha256)
+
+
+def _sample(volume: Volume, seed: int) -> list[NDArray[Any]]:
+    with volume.reader() as reader:
+        return sample_bricks(volume.shape, reader.read, seed)

@@ -13,8 +13,10 @@ from tomoseg.blockwise.journal import (
     model_folder,
     read_state,
 )
+from tomoseg.blockwise.source import identity_now
 from tomoseg.errors import InputError, StorageError
 from tomoseg.io.omezarr import ArrayStore, Kind, Layout, read_attributes
+from tomoseg.io.volume import open_volume
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Status:
         Error of every shard whose last attempt failed, by number.
     damaged
         Shards whose voxels are not those that were written.
+    input_changed
+        What of the input is no longer as it was segmented, or why it cannot be opened.
     command
         The command that goes on with it.
     summary
@@ -46,6 +50,7 @@ class Status:
     done: int
     failed: dict[int, str]
     damaged: list[int]
+    input_changed: list[str]
     command: str
     summary: dict[str, Any]
 
@@ -77,7 +82,8 @@ def read_status(
     """Read the status of an output, and where asked compare every finished shard.
 
     With `verify`, shards whose voxels differ from what was written are recorded as
-    invalid, so that the same ``segment`` command computes them again.
+    invalid, so that the same ``segment`` command computes them again; and the input is
+    compared with what was segmented.
     """
     _, attributes = layout_of(path)
     shards, done = 0, 0
@@ -99,9 +105,21 @@ def read_status(
         done=done,
         failed=failed,
         damaged=damaged,
+        input_changed=_input_changes(attributes) if verify else [],
         command=str(attributes.get("command", "")),
         summary=attributes.get("summary", {}),
     )
+
+
+def _input_changes(attributes: dict[str, Any]) -> list[str]:
+    """Return what differs between the input and what is kept of its identity."""
+    before = attributes["fingerprint"]["input"]
+    try:
+        volume = open_volume(attributes["input"]["path"], array=before["array"] or None)
+        now = identity_now(volume, attributes["config"]["seed"])
+    except InputError as error:
+        return [error.message]
+    return sorted(key for key, value in now.items() if before[key] != value)
 
 
 def _check(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tomoseg.errors import InputError, RequestError, printable
 from tomoseg.geometry import Box, Index, whole
+from tomoseg.io.remote import is_url, remote_path
 from tomoseg.io.storage import ZARR_METADATA
 
 Triple = tuple[float, float, float]
@@ -160,7 +161,7 @@ class Volume:
     Parameters
     ----------
     path
-        Absolute path of the file, or of the folder of the Zarr hierarchy.
+        Absolute path of the file, or of the folder of the Zarr hierarchy, or its URL.
     format
         ``mrc`` or ``zarr``.
     array
@@ -210,20 +211,25 @@ class Volume:
 
         return ZarrReader(self)
 
-    def stamp(self) -> dict[str, int]:
-        """Return size and modification time of what the volume was read from.
+    def stamp(self) -> dict[str, int | str]:
+        """Return what tells that the volume was changed, by what it was read from.
 
         Returns
         -------
         dict
-            ``bytes`` and ``mtime_ns`` of the MRC file, or of the array's metadata file: to
-            notice that an input was changed under a run.
+            ``bytes`` and ``mtime_ns`` of the MRC file, or of the array's metadata file; of
+            an array behind a URL ``bytes`` and ``metadata_sha256`` of its metadata file, for
+            what servers say of times differs from one to the next.
 
         Raises
         ------
         InputError
             Where the file is gone.
         """
+        if is_url(self.path):
+            from tomoseg.io.zarr_input import stamp_remote
+
+            return stamp_remote(self)
         folder = Path(self.path, self.array)
         candidates = [folder / name for name in ZARR_METADATA] if folder.is_dir() else [folder]
         for file in candidates:
@@ -239,7 +245,8 @@ def open_volume(path: str | Path, *, array: str | None = None) -> Volume:
     Parameters
     ----------
     path
-        An MRC file, a Zarr array, or a Zarr group (OME-Zarr or with one 3-D array).
+        An MRC file, a Zarr array, or a Zarr group (OME-Zarr or with one 3-D array); Zarr
+        also by its URL (http, https, s3).
     array
         Path of the array or of the multiscale image within a Zarr hierarchy, where there
         are several.
@@ -251,7 +258,10 @@ def open_volume(path: str | Path, *, array: str | None = None) -> Volume:
     RequestError
         Where `array` is given for an MRC file.
     """
-    refuse_url(path)
+    if is_url(path):
+        from tomoseg.io.zarr_input import describe_zarr
+
+        return describe_zarr(remote_path(str(path)), array)
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - symlinks keep their names
     if absolute.is_dir():
         from tomoseg.io.zarr_input import describe_zarr
@@ -274,8 +284,9 @@ def find_inputs(arguments: Sequence[str]) -> list[str]:
     Parameters
     ----------
     arguments
-        Each a path of a file or a Zarr folder, a glob pattern (``**`` goes deeper), or a
-        folder, of which all MRC files and Zarr folders directly inside are taken.
+        Each a URL, a path of a file or a Zarr folder, a glob pattern (``**`` goes deeper), or a
+        folder, of which all MRC files and Zarr folders directly inside are taken, or of a
+        copick project all tomograms.
 
     Returns
     -------
@@ -289,8 +300,7 @@ def find_inputs(arguments: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for argument in arguments:
-        refuse_url(argument)
-        paths = _expand(argument)
+        paths = [argument] if is_url(argument) else _expand(argument)
         if not paths:
             raise InputError(
                 f"Nothing to read at {argument}.",
@@ -301,11 +311,11 @@ def find_inputs(arguments: Sequence[str]) -> list[str]:
 
 
 def refuse_url(path: str | Path) -> None:
-    """Raise an InputError for a remote path."""
-    if "://" in str(path):
+    """Raise an InputError for a remote path of an output."""
+    if is_url(path):
         raise InputError(
-            f"{path} is a URL, and only local paths can be read.",
-            "Download it, or mount it as a folder.",
+            f"{path} is a URL, and only local paths can be written.",
+            "Write it here, and upload it once it is finished.",
         )
 
 
@@ -351,6 +361,9 @@ def _expand(argument: str) -> list[str]:
     if not path.is_dir() or any((path / name).exists() for name in ZARR_METADATA):
         return [argument]
     try:
+        if (path / "ExperimentRuns").is_dir():  # a copick project
+            tomograms = path.glob("ExperimentRuns/*/VoxelSpacing*/*.zarr")
+            return sorted(str(t) for t in tomograms if not t.stem.endswith("_features"))
         entries = list(path.iterdir())
     except OSError as error:
         raise InputError(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from tomoseg.errors import InputError
 from tomoseg.geometry import Box
-from tomoseg.io.storage import library_errors, storage_errors
+from tomoseg.io.remote import digest, is_url, remote_path
+from tomoseg.io.storage import ZARR_METADATA, library_errors, storage_errors
 from tomoseg.io.volume import (
     MrcHeader,
     Volume,
@@ -25,15 +26,50 @@ from tomoseg.io.volume import (
     require_inside,
 )
 from tomoseg.io.zarr_limits import require_reasonable
-from tomoseg.io.zarr_nodes import Node, choose_array, clean_path, find_placement, read_node
-from tomoseg.io.zarr_store import InputStore
+from tomoseg.io.zarr_nodes import (
+    Node,
+    Root,
+    choose_array,
+    clean_path,
+    coarser_arrays,
+    find_placement,
+    read_metadata,
+    read_node,
+)
+from tomoseg.io.zarr_store import input_store
 
 logger = logging.getLogger(__name__)
 
 _LARGE_CHUNK_BYTES = 1 << 30
 
 
-def describe_zarr(folder: Path, array: str | None) -> Volume:
+def root_of(path: str) -> Root:
+    """Return where the hierarchy of a volume lies, from its path."""
+    return remote_path(path) if is_url(path) else Path(path)
+
+
+def stamp_remote(volume: Volume) -> dict[str, int | str]:
+    """Return size and sha256 of the metadata of an array behind a URL.
+
+    They tell another shape, type or codec; voxels that were changed alone are told by the
+    sample that a run takes.
+
+    Raises
+    ------
+    InputError
+        Where the array is gone.
+    StorageError
+        Where the server cannot be reached.
+    """
+    root = root_of(volume.path)
+    for name in ZARR_METADATA:
+        data = read_metadata(root, root / volume.array / name)
+        if data is not None:
+            return digest(data)
+    raise InputError(f"{root / volume.array} is no longer there.", "Give its new address.")
+
+
+def describe_zarr(folder: Root, array: str | None) -> Volume:
     """Describe a volume in a Zarr hierarchy.
 
     Parameters
@@ -49,10 +85,15 @@ def describe_zarr(folder: Path, array: str | None) -> Volume:
         Where there is no 3-D array of numbers there, or a choice has to be made.
     """
     node = read_node(folder)
-    if node is None:
+    if node is None and isinstance(folder, Path):
         raise InputError(
             f"{folder} is a folder without Zarr metadata.",
             "Give an MRC file, or a folder with zarr.json, .zarray or .zgroup.",
+        )
+    if node is None:
+        raise InputError(
+            f"{folder}: there is no zarr.json, .zarray or .zgroup, or it may not be read.",
+            "Give the address of the folder that holds it; of MRC files download a copy.",
         )
     path = choose_array(folder, clean_path(folder, array))
     placement = find_placement(folder, path)
@@ -72,6 +113,21 @@ def describe_zarr(folder: Path, array: str | None) -> Volume:
     )
 
 
+def find_level(volume: Volume, longest: int) -> Volume:
+    """Return the finest level of an image no axis of which is longer than `longest` voxels.
+
+    The coarsest one where all are larger; `volume` itself where it has no coarser ones.
+    """
+    if volume.format != "zarr":
+        return volume
+    root = root_of(volume.path)
+    for path in coarser_arrays(root, volume.array):
+        if max(volume.shape) <= longest:
+            break
+        volume = describe_zarr(root, path)
+    return volume
+
+
 class ZarrReader:
     """Reads boxes of a Zarr array; see `tomoseg.io.volume.VolumeReader`.
 
@@ -87,7 +143,7 @@ class ZarrReader:
     """
 
     def __init__(self, volume: Volume) -> None:
-        self._array = _open(Path(volume.path), volume.array)
+        self._array = _open(root_of(volume.path), volume.array)
         now = (self._array.shape[-3:], native(self._array.dtype).name)
         if now != (volume.shape, volume.dtype):
             raise InputError(
@@ -127,15 +183,15 @@ class ZarrReader:
         self.close()
 
 
-def _open(folder: Path, path: str) -> "zarr.Array[Any]":
+def _open(folder: Root, path: str) -> "zarr.Array[Any]":
     node = read_node(folder, path)
     where = folder / path
     if node is None or not node.is_array:
         raise InputError(f"{where} is no Zarr array.", "Check the path.")
-    store = InputStore(folder, require_reasonable(where, node))
+    store = input_store(folder, require_reasonable(where, node))
     with (
         warnings.catch_warnings(),
-        storage_errors("Opening", where),
+        storage_errors("Opening", str(where)),
         library_errors(
             InputError,
             f"{where} cannot be opened as a Zarr array",
@@ -151,7 +207,7 @@ def _open(folder: Path, path: str) -> "zarr.Array[Any]":
     return array
 
 
-def _require_volume(where: Path, array: "zarr.Array[Any]") -> None:
+def _require_volume(where: Root, array: "zarr.Array[Any]") -> None:
     if array.ndim < 3 or any(n != 1 for n in array.shape[:-3]):
         raise InputError(
             f"{where} has shape {array.shape}; expected three axes z, y, x, "

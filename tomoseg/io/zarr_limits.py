@@ -7,12 +7,11 @@ Pure: JSON values in, sizes out. Zarr would make what the metadata claim, a fill
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tomoseg.errors import InputError, printable
 from tomoseg.io.volume import LONGEST_AXIS
-from tomoseg.io.zarr_nodes import Node
+from tomoseg.io.zarr_nodes import Node, Root
 
 MOST_CHUNK_BYTES = 4 << 30
 """Decoded bytes of what can only be read together: a tomogram of 1024^3 float32 in one piece.
@@ -69,7 +68,7 @@ class ReadLimits:
     part: int
 
 
-def require_reasonable(where: Path, node: Node) -> ReadLimits:
+def require_reasonable(where: Root, node: Node) -> ReadLimits:
     """Refuse metadata of an array that no volume has, or that would make Zarr run code.
 
     Parameters
@@ -104,7 +103,7 @@ def require_reasonable(where: Path, node: Node) -> ReadLimits:
     return _limits_v3(where, metadata.get("codecs"), chunk, itemsize)
 
 
-def _limits_of_chunk(where: Path, chunk: tuple[int, ...], itemsize: int) -> ReadLimits:
+def _limits_of_chunk(where: Root, chunk: tuple[int, ...], itemsize: int) -> ReadLimits:
     decoded = math.prod(chunk) * itemsize
     if decoded > MOST_CHUNK_BYTES:
         raise InputError(
@@ -116,7 +115,7 @@ def _limits_of_chunk(where: Path, chunk: tuple[int, ...], itemsize: int) -> Read
     return ReadLimits(file=most, part=most)
 
 
-def _limits_v3(where: Path, codecs: Any, chunk: tuple[int, ...], itemsize: int) -> ReadLimits:
+def _limits_v3(where: Root, codecs: Any, chunk: tuple[int, ...], itemsize: int) -> ReadLimits:
     codecs = _list(codecs)
     names = _require_known(where, codecs, _SAFE_CODECS_V3, "name")
     if "sharding_indexed" not in names:
@@ -141,7 +140,7 @@ def _limits_v3(where: Path, codecs: Any, chunk: tuple[int, ...], itemsize: int) 
     return ReadLimits(file=max(shard, part), part=max(part, index))
 
 
-def _itemsize(where: Path, metadata: dict[str, Any], version: int) -> int:
+def _itemsize(where: Root, metadata: dict[str, Any], version: int) -> int:
     """Return the bytes of a voxel, by the only names of dtypes that Zarr is let see."""
     value = metadata.get("dtype" if version == 2 else "data_type")
     pattern = _DTYPE_V2 if version == 2 else _DTYPE_V3
@@ -164,7 +163,7 @@ def _chunk_shape(metadata: dict[str, Any], version: int) -> Any:
     return _configuration(grid).get("chunk_shape") if regular else grid
 
 
-def _shape(where: Path, values: Any, what: str, *, least: int) -> tuple[int, ...]:
+def _shape(where: Root, values: Any, what: str, *, least: int) -> tuple[int, ...]:
     if (
         not isinstance(values, list)
         or len(values) > MOST_AXES
@@ -175,7 +174,7 @@ def _shape(where: Path, values: Any, what: str, *, least: int) -> tuple[int, ...
     return tuple(values)
 
 
-def _require_known(where: Path, codecs: list[Any], known: frozenset[str], key: str) -> list[str]:
+def _require_known(where: Root, codecs: list[Any], known: frozenset[str], key: str) -> list[str]:
     """Return the names of codecs; refuse those that are not known, or make what is no number."""
     if len(codecs) > MOST_CODECS:
         raise _damaged(where, f"up to {MOST_CODECS} codecs", f"{len(codecs)}")
@@ -214,7 +213,7 @@ def _product(shape: tuple[int, ...]) -> str:
     return printable(" x ".join(map(str, shape)))
 
 
-def _damaged(where: Path, expected: str, found: Any) -> InputError:
+def _damaged(where: Root, expected: str, found: Any) -> InputError:
     return InputError(
         f"{where} has damaged metadata: expected {expected}, found {printable(found)}.",
         "Copy or write the array again.",

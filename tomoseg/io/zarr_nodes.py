@@ -1,7 +1,7 @@
 """Zarr metadata read as plain JSON: nodes, the choice of an array, its place in space.
 
-Opens no array, runs no codec and follows no path out of the hierarchy; knows OME-Zarr 0.4
-and 0.5 as far as a volume needs it.
+Opens no array, runs no codec and follows no path out of the hierarchy, on a disk or behind
+a URL; knows OME-Zarr 0.4 and 0.5 as far as a volume needs it.
 """
 
 import heapq
@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomoseg.errors import InputError, printable
+from tomoseg.errors import InputError, TomosegError, printable
+from tomoseg.io.remote import Limit, RemotePath, fetch
 from tomoseg.io.storage import size_within
 from tomoseg.io.volume import Triple, believable_voxel_size
 
 logger = logging.getLogger(__name__)
+
+Root = Path | RemotePath
+"""Where a hierarchy lies."""
 
 ANGSTROM_PER_UNIT = {
     "angstrom": 1.0,
@@ -69,7 +73,7 @@ class Node:
     attributes: dict[str, Any]
 
 
-def read_node(root: Path, path: str = "") -> Node | None:
+def read_node(root: Root, path: str = "") -> Node | None:
     """Return the metadata of a Zarr array or group; None where there is neither.
 
     Parameters
@@ -101,26 +105,21 @@ def read_node(root: Path, path: str = "") -> Node | None:
     return None
 
 
-def _read_json(root: Path, path: str, name: str) -> dict[str, Any] | None:
+def _read_json(root: Root, path: str, name: str) -> dict[str, Any] | None:
     file = root / path / name
     try:
-        size = size_within(root, file)
-        if size is None:
+        data = read_metadata(root, file)
+        if data is None:
             return None
-        if size > MOST_JSON_BYTES:
-            raise InputError(
-                f"{file} has {size} bytes; expected at most {MOST_JSON_BYTES} of metadata.",
-                "Write the hierarchy again, without what is no metadata.",
-            )
-        content = json.loads(file.read_bytes())
+        content = json.loads(data)
         _require_shallow(content)
+    except TomosegError:
+        raise
     except OSError as error:
         raise InputError(
             f"{printable(str(file))} cannot be read: {error.strerror}.",
             "Check its permissions.",
         ) from error
-    except InputError:
-        raise
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{printable(str(file))} is no valid JSON ({printable(str(error))}).",
@@ -129,6 +128,33 @@ def _read_json(root: Path, path: str, name: str) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected a JSON object, found {type(content).__name__}.")
     return content
+
+
+def read_metadata(root: Root, file: Root) -> bytes | None:
+    """Return a metadata file of a hierarchy; None where there is none.
+
+    Raises
+    ------
+    InputError
+        Where it is too large, or leads out of the hierarchy.
+    StorageError
+        Where a server cannot be reached.
+    OSError
+        Where the operating system refuses.
+    """
+    if isinstance(file, RemotePath):
+        return fetch(file, Limit(MOST_JSON_BYTES, "metadata"), probing=True)
+    if isinstance(root, RemotePath):
+        raise ValueError(f"expected a file below {root}, got {file}")
+    size = size_within(root, file)
+    if size is None:
+        return None
+    if size > MOST_JSON_BYTES:
+        raise InputError(
+            f"{file} has {size} bytes; expected at most {MOST_JSON_BYTES} of metadata.",
+            "Write the hierarchy again, without what is no metadata.",
+        )
+    return file.read_bytes()
 
 
 def _require_shallow(content: Any) -> None:
@@ -145,7 +171,7 @@ def _require_shallow(content: Any) -> None:
     raise ValueError(f"brackets nested more than {MOST_JSON_DEPTH} deep")
 
 
-def clean_path(folder: Path, path: str | None) -> str:
+def clean_path(folder: Root, path: str | None) -> str:
     """Return a path within the hierarchy.
 
     Raises
@@ -167,7 +193,7 @@ def clean_path(folder: Path, path: str | None) -> str:
     return "/".join(parts)
 
 
-def choose_array(folder: Path, path: str) -> str:
+def choose_array(folder: Root, path: str) -> str:
     """Return the path of the array that `path`, of an array or a group, stands for.
 
     Raises
@@ -197,8 +223,10 @@ def choose_array(folder: Path, path: str) -> str:
     return choose_array(folder, candidates[0])
 
 
-def _candidates(folder: Path, path: str, depth: int) -> Iterator[str]:
-    """Yield the paths of 3-D arrays and of multiscale images below a group."""
+def _candidates(folder: Root, path: str, depth: int) -> Iterator[str]:
+    """Yield the paths of 3-D arrays and of multiscale images below a group, on a disk."""
+    if isinstance(folder, RemotePath):  # a server does not say what it holds
+        return
     try:
         with os.scandir(folder / path) as entries:
             names = heapq.nsmallest(
@@ -236,7 +264,7 @@ def _multiscales(node: Node) -> dict[str, Any] | None:
     return None
 
 
-def _dataset_path(folder: Path, multiscales: dict[str, Any], level: int) -> str:
+def _dataset_path(folder: Root, multiscales: dict[str, Any], level: int) -> str:
     try:
         path = multiscales["datasets"][level]["path"]
     except (KeyError, IndexError, TypeError) as error:
@@ -246,13 +274,36 @@ def _dataset_path(folder: Path, multiscales: dict[str, Any], level: int) -> str:
     return clean_path(folder, str(path))
 
 
-def find_placement(folder: Path, path: str) -> Placement:
+def find_placement(folder: Root, path: str) -> Placement:
     """Return what the nearest group above an array says of the array's place in space.
 
     Voxel centres are the reference, in OME-Zarr as here: the translation is the position
     of the centre of voxel (0, 0, 0). Without a unit of length there is no voxel size, for
     a scale alone may be in anything.
     """
+    image = _image_of(folder, path)
+    return _NOWHERE if image is None else _place(folder, image.multiscales, image.datasets[0])
+
+
+def coarser_arrays(folder: Root, path: str) -> list[str]:
+    """Return the paths of the coarser levels of the image that an array is a level of."""
+    image = _image_of(folder, path)
+    if image is None:
+        return []
+    names = (str(dataset.get("path")) for dataset in image.datasets[1:])
+    return [_join(image.group, clean_path(folder, name)) for name in names]
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A multiscale image that has an array, from that array on."""
+
+    group: str
+    multiscales: dict[str, Any]
+    datasets: list[dict[str, Any]]
+
+
+def _image_of(folder: Root, path: str) -> _Image | None:
     parts = path.split("/") if path else []
     for count in range(len(parts) - 1, -1, -1):
         node = read_node(folder, "/".join(parts[:count]))
@@ -260,14 +311,15 @@ def find_placement(folder: Path, path: str) -> Placement:
         if multiscales is None:
             continue
         relative = "/".join(parts[count:])
-        datasets = multiscales.get("datasets")
-        for dataset in datasets if isinstance(datasets, list) else []:
-            if isinstance(dataset, dict) and dataset.get("path") == relative:
-                return _place(folder, multiscales, dataset)
-    return _NOWHERE
+        listed = multiscales.get("datasets")
+        datasets = [d for d in (listed if isinstance(listed, list) else []) if isinstance(d, dict)]
+        for number, dataset in enumerate(datasets):
+            if dataset.get("path") == relative:
+                return _Image("/".join(parts[:count]), multiscales, datasets[number:])
+    return None
 
 
-def _place(folder: Path, multiscales: dict[str, Any], dataset: dict[str, Any]) -> Placement:
+def _place(folder: Root, multiscales: dict[str, Any], dataset: dict[str, Any]) -> Placement:
     units = _units(folder, multiscales)
     scale, translation = np.ones(3), np.zeros(3)
     try:
@@ -299,7 +351,7 @@ def _last_three(values: list[float]) -> NDArray[np.float64]:
     return np.array(values[-3:], dtype=np.float64).reshape(3)
 
 
-def _units(folder: Path, multiscales: dict[str, Any]) -> NDArray[np.float64] | None:
+def _units(folder: Root, multiscales: dict[str, Any]) -> NDArray[np.float64] | None:
     """Return angstrom per unit along z, y, x; None where an axis has no unit of length.
 
     Raises

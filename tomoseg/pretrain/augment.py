@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tomoseg.intensity import CLIP
+
 Image = NDArray[np.float32]
 Truth = NDArray[np.uint8]
 Change = Callable[[Image, np.random.Generator], Image]
-
-CLIP = 10.0
-"""Intensities are held to +-CLIP, as those of a tomogram in use are."""
 
 AMPLITUDE = (0.2, 3.0)
 """Range of the factor on intensities, log-uniform: scale alone decides transfer."""

@@ -5,7 +5,7 @@ Knows how windows are grouped into fixed batches; knows no tiling and no thresho
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tomoseg.errors import InputError, RequestError
+from tomoseg.intensity import CLIP
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.lanes import lane_setup
 from tomoseg.saliency.usalnet import USalNet
@@ -85,10 +86,13 @@ class Flipped:
     ----------
     model
         Gets every flip of a window, one after the other.
+    amplitudes
+        Factors on the intensities of a view, by the number of axes that it is flipped along;
+        none leaves them as they are.
     """
 
-    def __init__(self, model: SaliencyModel) -> None:
-        self._model = model
+    def __init__(self, model: SaliencyModel, amplitudes: Sequence[float] = ()) -> None:
+        self._model, self._amplitudes = model, amplitudes
 
     def saliency(self, windows: Windows) -> Windows:
         """Return the mean saliency of each voxel; see `SaliencyModel`."""
@@ -97,6 +101,8 @@ class Flipped:
         for flips in itertools.product((False, True), repeat=len(axes)):
             flipped = tuple(axis for axis, flip in zip(axes, flips, strict=True) if flip)
             turned = np.ascontiguousarray(np.flip(windows, flipped))
+            if self._amplitudes:
+                turned = np.clip(turned * np.float32(self._amplitudes[len(flipped)]), -CLIP, CLIP)
             total += np.flip(self._model.saliency(turned), flipped)
         mean: Windows = total / np.float32(2 ** len(axes))
         return mean

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tomoseg.config import RefineConfig
-from tomoseg.intensity import CLIP
 from tomoseg.saliency.lanes import lane_setup, map_lanes
 from tomoseg.saliency.predict import Flipped, Predictor, SaliencyModel, refuse_when_memory_ends
 from tomoseg.saliency.refined import Refined
@@ -25,8 +24,9 @@ from tomoseg.saliency.usalnet import USalNet
 
 logger = logging.getLogger(__name__)
 
-AMPLITUDES = (0.6, 1.0, 1.6)
-"""Factors on intensities that the teacher is averaged over: scale decides transfer."""
+AMPLITUDES = (1.0, 0.6, 1.6, 1.0)
+"""Factors on intensities that the teacher is averaged over, by the number of flipped axes:
+scale decides transfer."""
 
 TOGETHER = 2
 """Windows of a step; one lane takes one of them."""
@@ -106,11 +106,10 @@ def teach(
     network, windows, config, lanes, device
         As for `self_train`.
     """
-    views: SaliencyModel = Flipped(Predictor(network, device=device))
+    views = Flipped(Predictor(network, device=device), AMPLITUDES)
 
     def target(window: Window) -> Window:
-        scaled = (np.clip(window * np.float32(k), -CLIP, CLIP) for k in AMPLITUDES)
-        mean = np.mean([views.saliency(view[None])[0] for view in scaled], axis=0)
+        mean = views.saliency(window[None])[0]
         if config.supervoxel_weight:
             mean += config.supervoxel_weight * (_drawn_together(mean, window, config) - mean)
         return sharpened(mean, config.sharpness).astype(np.float32)

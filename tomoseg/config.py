@@ -24,6 +24,9 @@ ContrastRequest = Literal["dark", "light", "auto"]
 Resample = Literal["auto", "never"]
 OutputGrid = Literal["input", "model"]
 OmeVersion = Literal["0.5", "0.4"]
+Split = Literal["none", "distance", "saliency"]
+Connectivity = Literal[26, 18, 6]
+Centre = Literal["half", "half-minus-one"]
 
 
 def _require(condition: bool, what: str, expected: object, got: object) -> None:
@@ -241,6 +244,93 @@ class SegmentConfig:
     def from_dict(cls, values: dict[str, Any]) -> "SegmentConfig":
         """Return the configuration that `to_dict` wrote."""
         return cls(**values | {"refine": RefineConfig(**values["refine"])})
+
+
+@dataclass(frozen=True)
+class PickConfig:
+    """What is a particle in a mask; lengths in angstrom, None for no limit.
+
+    Parameters
+    ----------
+    connectivity
+        Neighbours that belong to one component: 26 (faces, edges and corners, as cc3d,
+        scikit-image and MATLAB have it), 18 or 6.
+    diameter_angstrom
+        Of the particles sought: what touching ones are split by, and how near two may be.
+    split
+        How touching particles are told apart: by maxima of smoothed ``saliency``, or of the
+        ``distance`` from the mask's surface; ``none`` leaves components whole. None for
+        saliency where there are it and a diameter, for distance where there is a diameter
+        alone.
+    min_distance_angstrom
+        Of two particles nearer than this the better one stays. None for half the diameter:
+        objects that do not touch are different ones, and few are as large as the largest.
+    min_volume_angstrom3, max_volume_angstrom3
+        Cubic angstrom of a particle's voxels.
+    min_mass_kda, max_mass_kda
+        The same as the mass of protein that fills it, in kilodalton.
+    min_diameter_angstrom, max_diameter_angstrom
+        Of the ball of a particle's volume.
+    min_score
+        Mean saliency over a particle, 0 to 1.
+    max_elongation
+        Longest over shortest principal axis.
+    drop_border
+        Whether particles that touch a face of the volume go.
+    shard
+        Edge in voxels of what is labelled at once, a multiple of `BLOCK`; decides no particle.
+    """
+
+    connectivity: Connectivity = 26
+    diameter_angstrom: float | None = None
+    split: Split | None = None
+    min_distance_angstrom: float | None = None
+    min_volume_angstrom3: float | None = None
+    max_volume_angstrom3: float | None = None
+    min_mass_kda: float | None = None
+    max_mass_kda: float | None = None
+    min_diameter_angstrom: float | None = None
+    max_diameter_angstrom: float | None = None
+    min_score: float | None = None
+    max_elongation: float | None = None
+    drop_border: bool = False
+    shard: int = 256
+
+    def __post_init__(self) -> None:
+        choices = get_args(Connectivity)
+        _require(self.connectivity in choices, "connectivity", choices, self.connectivity)
+        _require(
+            self.shard >= BLOCK and self.shard % BLOCK == 0,
+            "shard",
+            f"a positive multiple of {BLOCK}",
+            self.shard,
+        )
+        if self.split not in (None, "none") and self.diameter_angstrom is None:
+            raise RequestError(
+                f"--split {self.split}: expected a --diameter to split by, got none.",
+                "Give the particles' diameter in angstrom, or --split none.",
+            )
+        for name, value in dataclasses.asdict(self).items():
+            if name.startswith(("min_", "max_", "diameter")) and value is not None:
+                allowed = value > 0 or (value == 0 and name.startswith("min_"))
+                _require(allowed, name.replace("_", " "), "a number above 0", value)
+
+    def splitting(self, *, scored: bool) -> Split:
+        """Return how touching particles are told apart, with or without saliency."""
+        if self.split is not None or self.diameter_angstrom is None:
+            return self.split or "none"
+        return "saliency" if scored else "distance"
+
+    @property
+    def apart_angstrom(self) -> float:
+        """The least distance between two particles; 0 for any."""
+        if self.min_distance_angstrom is not None:
+            return self.min_distance_angstrom
+        return (self.diameter_angstrom or 0.0) / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON values."""
+        return dataclasses.asdict(self)
 
 
 class Settings(TypedDict, total=False):

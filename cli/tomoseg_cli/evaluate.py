@@ -2,11 +2,16 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 
+from tomoseg.config import Centre, PickConfig
 from tomoseg.errors import RequestError
 from tomoseg_cli.console import ProgressReport, common_options, configure_logging, print_result
+
+PARTICLES = (".star", ".tbl", ".ndjson", ".json", ".txt", ".csv")
+"""As in `tomoseg.io.particle_files`, which loads numpy; a test compares them."""
 
 
 @click.command()
@@ -17,53 +22,74 @@ from tomoseg_cli.console import ProgressReport, common_options, configure_loggin
 )
 @click.option("--truth-array", help="Which array of TRUTH.")
 @click.option(
+    "--particles", is_flag=True, help="Compare particles: of a mask, its connected objects."
+)
+@click.option(
     "--distance", type=click.FloatRange(0), help="Voxels between particles that still match."
+)
+@click.option("--min-volume", type=float, help="Of a mask's objects, cubic angstrom.")
+@click.option("--grid", type=click.Path(), help="The tomogram that two files of particles are of.")
+@click.option("--tomo-name", help="Of the tomogram, in files of several.")
+@click.option("--voxel-size", type=float, help="Angstrom; overrides the header.")
+@click.option("--binning", type=float, help="Unbinned pixels in a voxel, of STAR. 1 by default.")
+@click.option(
+    "--tomograms", type=click.Path(dir_okay=False, path_type=Path), help="RELION's tomograms.star."
+)
+@click.option(
+    "--centre",
+    type=click.Choice(get_args(Centre)),
+    default="half",
+    show_default=True,
+    help="Middle of RELION 5's coordinates.",
 )
 @common_options
 def evaluate(
-    prediction: str,
-    truth: str,
-    array: str | None,
-    truth_array: str | None,
-    distance: float | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    prediction: str, truth: str, as_json: bool, quiet: bool, verbose: bool, **flags: Any
 ) -> int:
     """Score PREDICTION against TRUTH (MRC, Zarr, TIFF or PNG of one shape).
 
     PREDICTION is saliency (0-255, or 0-1 in floating point) or a mask of 0 and 1; of an
     output of segment the saliency. What is not 0 in TRUTH is inside. Volumes are read block
-    by block. Two CSV tables with columns z, y, x (voxels) are particles: they are matched one
-    to one, within --distance.
+    by block.
+
+    Particles (STAR, copick JSON, CSV with columns z, y, x in voxels, ndjson, Dynamo, IMOD) are
+    matched one to one, within --distance. Against a mask, and without --distance, a particle
+    counts for the object of the mask that it lies in.
     """
     configure_logging(quiet=quiet, verbose=verbose)
-    if prediction.endswith(".csv") and truth.endswith(".csv"):
-        scores = _particles(Path(prediction), Path(truth), distance)
-        return _print(scores, as_json=as_json)
-    if distance is not None:
-        raise RequestError("--distance: expected two CSV tables of particles, got volumes.")
-    from tomoseg.evaluation.evaluate import evaluate as run
-
+    files = sum(Path(side).suffix.lower() in PARTICLES for side in (prediction, truth))
     with ProgressReport(quiet=quiet) as progress:
+        if files or flags["particles"]:
+            return _print(_particles(prediction, truth, flags, progress), as_json=as_json)
+        if flags["distance"] is not None:
+            raise RequestError("--distance: expected particles, got volumes; add --particles.")
+        from tomoseg.evaluation.evaluate import evaluate as run
+
         scores = run(
             prediction,
             truth,
-            prediction_array=array,
-            truth_array=truth_array,
+            prediction_array=flags["array"],
+            truth_array=flags["truth_array"],
             progress=lambda done, total: progress("evaluate", done, total),
         ).to_dict()
     return _print(scores, as_json=as_json)
 
 
-def _particles(prediction: Path, truth: Path, distance: float | None) -> dict[str, float]:
-    from tomoseg.evaluation.particles import match, read_centres
+def _particles(
+    prediction: str, truth: str, flags: dict[str, Any], progress: ProgressReport
+) -> dict[str, float]:
+    from tomoseg.evaluation.particles import Compared, compare
+    from tomoseg.io.particle_files import Export, read_tomograms
 
-    if distance is None:
-        raise RequestError(
-            "evaluate: expected --distance for particles, got none.", "Half a diameter is usual."
-        )
-    found = match(read_centres(prediction), read_centres(truth), distance)
+    tomograms = read_tomograms(flags["tomograms"]) if flags["tomograms"] else None
+    same = ("distance", "array", "truth_array", "grid", "voxel_size")
+    options = Compared(
+        config=PickConfig(min_volume_angstrom3=flags["min_volume"]),
+        export=Export(centre=flags["centre"], binning=flags["binning"], tomograms=tomograms),
+        name=flags["tomo_name"],
+        **{name: flags[name] for name in same},
+    )
+    found = compare(prediction, truth, options, progress)
     rates = {"precision": found.precision, "recall": found.recall, "f1": found.f1}
     return dataclasses.asdict(found) | rates
 

@@ -14,6 +14,7 @@ from tomoseg_cli.convert import convert
 from tomoseg_cli.doctor import doctor
 from tomoseg_cli.evaluate import evaluate
 from tomoseg_cli.finalize import finalize
+from tomoseg_cli.pick import pick
 from tomoseg_cli.pretrain import pretrain
 from tomoseg_cli.report import report
 from tomoseg_cli.segment import segment
@@ -36,6 +37,7 @@ def cli() -> None:
     \b
     tomoseg segment big.mrc --out mask.zarr
     tomoseg status mask.zarr
+    tomoseg pick mask.zarr --out particles.star --diameter 250
     tomoseg convert mask.zarr mask.mrc
 
     Every option can also be set by the environment (TOMOSEG_SEGMENT_SCOPE=none) or by a
@@ -45,7 +47,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(segment, status, report, view, finalize, cluster_certs, convert),
+    *(segment, status, report, view, finalize, cluster_certs, pick, convert),
     *(evaluate, benchmark, simulate, pretrain, doctor),
 ):
     cli.add_command(_command)

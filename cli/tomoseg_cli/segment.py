@@ -22,7 +22,7 @@ from tomoseg.config import (
     SegmentConfig,
     Unify,
 )
-from tomoseg.errors import ExecutorError, Stopped, TomosegError
+from tomoseg.errors import ExecutorError, RequestError, Stopped, TomosegError
 from tomoseg.io.storage import storage_errors
 from tomoseg_cli.batch import Item, find_items, output_paths
 from tomoseg_cli.console import (
@@ -57,6 +57,11 @@ REFINE_FLAGS = (
     help="OME-Zarr folder to write (NAME.zarr); of several inputs the folder that holds them.",
 )
 @click.option("--array", help="Path of the array in a Zarr input that holds several.")
+@click.option(
+    "--roi",
+    help="Mask on the input's voxels (MRC, Zarr), a lamella's: all else is left out, and shards "
+    "without any of it are skipped.",
+)
 @click.option(
     "--weights", default=DEFAULT.weights, show_default=True, help="Name, file, or random:SEED."
 )
@@ -159,6 +164,8 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
     configure_logging(quiet=flags["quiet"], verbose=flags["verbose"])
     config, resources, share = _config(flags), resources_of(flags), share_of(flags)
     pairs = output_paths(find_items(inputs), out)
+    if flags["roi"] and len(pairs) > 1:
+        raise RequestError(f"--roi: expected one input with it, got {len(pairs)}.")
     results: list[dict[str, Any]] = []
     with (
         stop_on_signal("shards") as stop,
@@ -241,6 +248,7 @@ def _prepare(
             resources=resources,
             overwrite=flags["overwrite"],
             command=shlex.join(["tomoseg", *sys.argv[1:]]),
+            roi=open_volume(flags["roi"]) if flags["roi"] else None,
         )
     )
 

@@ -46,7 +46,7 @@ def test_help_is_quick_because_it_loads_nothing_heavy():
 @pytest.mark.parametrize(
     "command",
     [
-        *("segment", "status", "report", "view", "convert", "evaluate", "benchmark"),
+        *("segment", "status", "report", "view", "pick", "convert", "evaluate", "benchmark"),
         *("simulate", "pretrain", "doctor"),
     ],
 )

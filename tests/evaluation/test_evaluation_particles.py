@@ -1,10 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from tomoseg.errors import InputError
-from tomoseg.evaluation.particles import match, read_centres
+from tomoseg.evaluation.particles import match
 
 
 def test_every_particle_has_one_partner_at_most() -> None:
@@ -42,17 +39,3 @@ def test_chance_agrees_with_counting_by_brute_force() -> None:
     predicted = np.concatenate([true[:40] + random.normal(0, 0.5, (40, 3)), 500 + true[:10]])
     found = match(predicted, true, 3.0)
     assert (found.matched, found.precision, found.recall) == (40, 0.8, 40 / 60)
-
-
-def test_tables_are_read_and_refused(tmp_path: Path) -> None:
-    path = tmp_path / "picks.csv"
-    path.write_text("name,z,y,x\nribosome,1,2,3.5\n")
-    np.testing.assert_array_equal(read_centres(path), [[1, 2, 3.5]])
-    path.write_text("z,y,x\n")
-    assert read_centres(path).shape == (0, 3)
-    for text, said in (("a,b\n1,2\n", "columns z, y, x"), ("z,y,x\n1,2,no\n", "numbers")):
-        path.write_text(text)
-        with pytest.raises(InputError, match=said):
-            read_centres(path)
-    with pytest.raises(InputError, match="cannot be read"):
-        read_centres(tmp_path / "none.csv")

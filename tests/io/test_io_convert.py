@@ -7,6 +7,7 @@ from typing import Any
 import mrcfile
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 from tomoseg.errors import InputError, OutputExistsError, RequestError
@@ -278,7 +279,7 @@ def test_folders_that_are_not_zarr_and_the_source_itself_are_never_replaced(
         with pytest.raises(RequestError, match="source"):
             convert(source, destination, overwrite=True)
     with pytest.raises(RequestError, match=r"ends in .zarr"):
-        convert(source, tmp_path / "b.tif")
+        convert(source, tmp_path / "b.png")
 
 
 def test_memory_is_bounded_by_a_shard(tmp_path: Path) -> None:
@@ -292,3 +293,42 @@ def test_memory_is_bounded_by_a_shard(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert peak < 0.9 * np.prod(shape) * 4
     assert (tmp_path / "c.mrc").read_bytes()[1024:] == (tmp_path / "a.mrc").read_bytes()[1024:]
+
+
+def mask_alone(path: Path, mask: np.ndarray) -> Path:
+    """Write what ``segment`` leaves, as far as conversion looks."""
+    layout = Layout(
+        path=str(path),
+        shape=mask.shape,
+        voxel_size_angstrom=(10.0, 10.0, 10.0),
+        shard=64,
+    )
+    create(layout, {"version": "1"})
+    store = ArrayStore(layout, "mask", 0)
+    for box in layout.shards(0):
+        store.write_shard(box, mask[box.slices])
+    return path
+
+
+def test_a_mask_becomes_a_stack_of_planes(tmp_path: Path) -> None:
+    mask = (np.random.default_rng(0).random((5, 70, 40)) > 0.7).astype(np.uint8)
+    source = mask_alone(tmp_path / "mask.zarr", mask)
+    result = convert(source, tmp_path / "out" / "mask.tif")
+    assert result["dtype"] == "uint8"
+    with tifffile.TiffFile(tmp_path / "out" / "mask.tif") as file:
+        np.testing.assert_array_equal(file.asarray(), mask)
+        assert file.series[0].axes == "ZYX"
+        assert 'PhysicalSizeX="10.0" PhysicalSizeXUnit="Å"' in str(file.ome_metadata)
+    with pytest.raises(OutputExistsError):
+        convert(source, tmp_path / "out" / "mask.tif")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mask.tif"]
+
+
+def test_levels_of_a_mask_are_masks(tmp_path: Path) -> None:
+    """A particle of one voxel does not fade out of the coarser levels."""
+    mask = np.zeros((70, 70, 70), np.uint8)
+    mask[33, 20, 69] = 1
+    source = mask_alone(tmp_path / "mask.zarr", mask)
+    convert(source, tmp_path / "out.zarr", array="mask", version="0.4")
+    coarse = zarr.open_array(tmp_path / "out.zarr" / "1")[:]
+    assert coarse.sum() == coarse[16, 10, 34] == 1

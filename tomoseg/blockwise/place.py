@@ -11,11 +11,13 @@ import numpy as np
 
 from tomoseg.blockwise.blend import BlendReader, Parts
 from tomoseg.blockwise.resample import Resampling, Values, regrid
+from tomoseg.blockwise.roi import read_region
 from tomoseg.blockwise.workers import worker
 from tomoseg.blockwise.write import Saliency, ShardResult, ShardWriter
 from tomoseg.config import BLOCK
 from tomoseg.geometry import Box
 from tomoseg.io.omezarr import Layout
+from tomoseg.io.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Placement:
         Number of this run in the output's journal.
     lanes
         Tiles computed at once in one worker.
+    roi
+        Mask on the output's voxels outside of which all is 0; None for none.
     """
 
     parts: Parts
@@ -46,6 +50,7 @@ class Placement:
     threshold: float
     run: int
     lanes: int
+    roi: Volume | None = None
 
     def open(self) -> "Placer":
         """Return a worker for it."""
@@ -62,6 +67,7 @@ class Placer:
 
     def __init__(self, placement: Placement) -> None:
         self._back = placement.back
+        self._roi = placement.roi
         self._source = BlendReader(placement.parts, placement.model)
         self._writer = ShardWriter(
             placement.layout, run=placement.run, threshold=placement.threshold
@@ -73,6 +79,14 @@ class Placer:
         return self._writer.write(number, self._compute)
 
     def _compute(self, shard: Box) -> Saliency:
+        if self._roi is None:
+            return self._blended(shard)
+        region = read_region(self._roi, shard)
+        if not region.any():
+            return np.zeros(shard.shape, np.uint8)
+        return self._blended(shard) * region
+
+    def _blended(self, shard: Box) -> Saliency:
         saliency = np.empty(shard.shape, np.uint8)
         for z in range(shard.start[0], shard.stop[0], BLOCK):
             layer = Box((z, *shard.start[1:]), (min(z + BLOCK, shard.stop[0]), *shard.stop[1:]))

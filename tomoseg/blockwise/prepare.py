@@ -22,11 +22,13 @@ from tomoseg.blockwise.journal import SCRATCH, model_folder
 from tomoseg.blockwise.place import Placement
 from tomoseg.blockwise.plan import Plan, fingerprint
 from tomoseg.blockwise.resample import Resampling
+from tomoseg.blockwise.roi import Roi, describe_roi
 from tomoseg.blockwise.shard import Job
 from tomoseg.blockwise.source import Source, describe_source, identity
 from tomoseg.blockwise.statistics import Statistics
 from tomoseg.config import BLOCK, SegmentConfig
 from tomoseg.errors import InputError, RequestError
+from tomoseg.geometry import Lattice
 from tomoseg.io.omezarr import Layout, read_attributes
 from tomoseg.io.volume import Triple, Volume, open_volume
 from tomoseg.saliency.lanes import resolve_device
@@ -54,6 +56,8 @@ class Request:
         Whether another output at `output` may go, once this one is finished.
     command
         The command line, for the provenance.
+    roi
+        Mask on the input's voxels that the result is held to; None for none.
     """
 
     volume: Volume
@@ -62,6 +66,7 @@ class Request:
     resources: Resources = field(default_factory=Resources)
     overwrite: bool = False
     command: str = ""
+    roi: Volume | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class Prepared:
         was asked for, until `on` says what they have.
     fingerprint
         What must be equal for a resumed run to give the same bits.
+    roi
+        The region, where one is asked for.
     """
 
     request: Request
@@ -103,6 +110,7 @@ class Prepared:
     device: str
     lanes: int
     fingerprint: dict[str, Any]
+    roi: Roi | None = None
 
     def on(self, device: str) -> "Prepared":
         """Return the same on another device.
@@ -177,6 +185,7 @@ class Prepared:
             threshold=self.config.threshold,
             run=run,
             lanes=self.lanes,
+            roi=self.roi.volume if self.roi else None,
         )
 
     def attributes(self) -> dict[str, Any]:
@@ -199,7 +208,16 @@ class Prepared:
             "fingerprint": self.fingerprint,
             "layout": layout_values(self.layout(request.output)),
             "mrc": volume.mrc.to_dict() if volume.mrc and on_input else None,
+            **self._roi_attributes(),
         }
+
+    def _roi_attributes(self) -> dict[str, Any]:
+        """Return what says where the region came from; nothing where there is none."""
+        if self.roi is None:
+            return {}
+        region = self.roi.volume
+        fraction = round(self.roi.fraction, 6)
+        return {"roi": {"path": region.path, "array": region.array, "fraction": fraction}}
 
     def _resampling(self) -> dict[str, Any] | None:
         """Return how the network's grid came about; plain JSON values."""
@@ -238,6 +256,7 @@ class Prepared:
             "blocks": len(plan.blocks),
             "shards": len(self.layout(self.request.output).shards(0)),
             "network_shards": len(plan.shards),
+            **({"roi_shards": len(self.roi.shards)} if self.roi else {}),
             "window_zyx": list(plan.window_shape),
             "device": self.device,
             "workers": self.request.resources.workers,
@@ -281,6 +300,7 @@ def prepare(request: Request) -> Prepared:
     plan = _plan(source, config, card)
     lanes = resources.lanes(device)
     plan.check_memory(lanes=lanes, available=resources.worker_memory())
+    roi = _roi(request, config, input_grid, network_grid)
     found = fingerprint(
         source=_identity(source, input_grid),
         weights_sha256=card.sha256,
@@ -289,6 +309,8 @@ def prepare(request: Request) -> Prepared:
         device=device.partition(":")[0],
         versions=library_versions(),
     )
+    if roi:
+        found["roi"] = roi.sha256
     return Prepared(
         request=request,
         config=config,
@@ -301,7 +323,27 @@ def prepare(request: Request) -> Prepared:
         device=device,
         lanes=lanes,
         fingerprint=found,
+        roi=roi,
     )
+
+
+def _roi(request: Request, config: SegmentConfig, grid: Grid, network: Grid) -> Roi | None:
+    """Return the region that was asked for.
+
+    Raises
+    ------
+    RequestError
+        Where the output would lie on other voxels than the region.
+    """
+    if request.roi is None:
+        return None
+    if config.output_grid == "model" and network != grid:
+        raise RequestError(
+            "--roi: expected the output on the input's voxels, got --output-grid model.",
+            "Leave --output-grid out.",
+        )
+    shards = Lattice(request.volume.shape, config.shard)
+    return describe_roi(request.roi, request.volume, shards)
 
 
 def prepare_again(output: Path, resources: Resources) -> Prepared:
@@ -328,6 +370,7 @@ def prepare_again(output: Path, resources: Resources) -> Prepared:
         )
     begun = attributes["fingerprint"]
     array = begun["input"]["array"] or None
+    roi = attributes.get("roi")
     prepared = prepare(
         Request(
             volume=open_volume(attributes["input"]["path"], array=array),
@@ -335,6 +378,7 @@ def prepare_again(output: Path, resources: Resources) -> Prepared:
             config=SegmentConfig.from_dict(attributes["config"]),
             resources=resources,
             command=attributes["command"],
+            roi=open_volume(roi["path"], array=roi["array"] or None) if roi else None,
         )
     )
     return prepared.on(begun["device"])

@@ -23,7 +23,7 @@ from tomoseg.blockwise.clock import Clock
 from tomoseg.blockwise.execute import Executor, Serial
 from tomoseg.blockwise.place import Placement
 from tomoseg.blockwise.prepare import Prepared, layout_values
-from tomoseg.blockwise.seams import SeamSums
+from tomoseg.blockwise.seams import SeamSums, with_low_neighbours
 from tomoseg.blockwise.stages import Errors, Progress, Stages
 from tomoseg.blockwise.write import ShardResult
 from tomoseg.errors import InputError, OutputExistsError, RequestError, Stopped
@@ -280,7 +280,12 @@ class _Run:
     def _needed(self, placement: Placement) -> list[int]:
         """Return the shards of the network's grid that shards of the output still rest on."""
         missing = set(range(_count(self._prepared, self._path))) - self._done(self._layout).keys()
-        return sorted({n for number in missing for n in placement.needs(number)})
+        return sorted({n for number in missing for n in self._needs(placement, number)})
+
+    def _needs(self, placement: Placement, number: int) -> list[int]:
+        """Return the shards of the network's grid that a shard rests on; outside a region none."""
+        roi = self._prepared.roi
+        return [] if roi and number not in roi.shards else placement.needs(number)
 
     def _segment_and_place(self) -> tuple[int, float | None]:
         """Run the network, then blend what it says and place it on the output's grid.
@@ -297,7 +302,7 @@ class _Run:
             _, failed = self._segment(needed)
         seam = None if failed else self._stored_seam()
         every = range(_count(self._prepared, self._path))
-        wanted = [n for n in every if not failed or failed.keys().isdisjoint(placement.needs(n))]
+        wanted = [n for n in every if failed.keys().isdisjoint(self._needs(placement, n))]
 
         def function(run: int) -> Callable[[int], ShardResult]:
             return functools.partial(place.place_shard, dataclasses.replace(placement, run=run))
@@ -334,10 +339,20 @@ class _Run:
 
     def _seam(self) -> float | None:
         function = functools.partial(shard.shard_seams, self._job)
-        count = len(self._job.plan.shards)
-        tasks = self._clock.tasks(range(count))
-        sums = sum(self._stages.every("seams", function, tasks, count), start=SeamSums())
+        blended = self._blended()
+        tasks = self._clock.tasks(blended)
+        sums = sum(self._stages.every("seams", function, tasks, len(blended)), start=SeamSums())
         return None if sums.measure is None else round(sums.measure, 4)
+
+    def _blended(self) -> list[int]:
+        """Return the shards of the network's grid that all is there for; in a region not all."""
+        shards, parts = self._job.plan.shards, self._job.plan.parts
+        every = range(len(shards))
+        if self._prepared.roi is None:
+            return list(every)
+        done = self._done(self._job.layout).keys()
+        seen = (parts.needed_for(with_low_neighbours(shards.cell(number))) for number in every)
+        return [number for number, needed in zip(every, seen, strict=True) if done >= set(needed)]
 
     def _pyramid(self) -> None:
         layout = self._layout

@@ -1,4 +1,4 @@
-"""Conversion between MRC and OME-Zarr, box by box in bounded memory, the header kept.
+"""Conversion to MRC, OME-Zarr and TIFF, box by box in bounded memory, the header kept.
 
 Decides dtypes and names; reading and writing are left to the formats' modules.
 """
@@ -6,16 +6,17 @@ Decides dtypes and names; reading and writing are left to the formats' modules.
 import dataclasses
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 import tomoseg
 from tomoseg.config import OmeVersion
 from tomoseg.errors import InputError, RequestError
-from tomoseg.geometry import Lattice
+from tomoseg.geometry import Box, Lattice
 from tomoseg.io.layout import DTYPES, Layout
 from tomoseg.io.mrc import MODES, MrcWriter
 from tomoseg.io.omezarr import ArrayStore, create, read_attributes
@@ -30,8 +31,9 @@ Progress = Callable[[int, int], None]
 
 _MASK = "labels/mask/0"
 _ALIASES = {"mask": _MASK, "saliency": "0"}
+TIFF_SUFFIXES = (".tif", ".tiff")
 _BOX = 256
-"""Edge in voxels of what is read at once on the way to MRC."""
+"""Edge in voxels of what is read at once on the way to MRC and TIFF."""
 
 
 def convert(
@@ -42,20 +44,21 @@ def convert(
     version: OmeVersion = "0.5",
     shard: int = 256,
     voxel_size_angstrom: float | None = None,
+    categorical: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Convert a volume to OME-Zarr or to MRC, whichever the destination's name asks for.
+    """Convert a volume to OME-Zarr, MRC or TIFF, whichever the destination's name asks for.
 
     Parameters
     ----------
     source
         An MRC file or a Zarr folder.
     destination
-        ``NAME.zarr``, or a name with a suffix of MRC. It appears when it is finished.
+        ``NAME.zarr``, or a name with a suffix of MRC or TIFF. It appears when it is finished.
     array
         Path of an array or image in a Zarr source. Of an output of ``tomoseg segment``
-        also ``mask``, which is what becomes an MRC file without being asked for, and
+        also ``mask``, which is what becomes an MRC or TIFF file without being asked for, and
         ``saliency``.
     version
         Of OME-Zarr, on the way there.
@@ -63,6 +66,9 @@ def convert(
         Edge of the shards in voxels, on the way to OME-Zarr.
     voxel_size_angstrom
         Overrides what the source says.
+    categorical
+        Whether its values are names, as a mask's are: levels of OME-Zarr are then made by the
+        maximum. A mask of ``tomoseg segment`` is known to be one.
     overwrite
         Whether a destination that is there is replaced, at the end.
     progress
@@ -85,9 +91,9 @@ def convert(
     """
     refuse_url(destination)
     target = Path(os.path.abspath(destination))  # noqa: PTH100 - symlinks keep their names
-    to_mrc = _is_mrc_name(target)
+    kind = _kind(target)
     segmented = _is_segmented(Path(source))
-    if to_mrc and segmented and array is None:
+    if kind != "zarr" and segmented and array is None:
         array = "mask"
     if segmented and array in _ALIASES:
         array = _ALIASES[array]
@@ -96,12 +102,24 @@ def convert(
     require_writable(target, overwrite=overwrite)
     volume = _with_voxel_size(volume, voxel_size_angstrom)
     report = progress or _ignore
-    if to_mrc:
+    if kind == "mrc":
         dtype = _to_mrc(volume, target, segmented=segmented, overwrite=overwrite, report=report)
+    elif kind == "tiff":
+        dtype = _to_tiff(volume, target, overwrite=overwrite, report=report)
     else:
-        dtype = _to_omezarr(
-            volume, target, version=version, shard=shard, overwrite=overwrite, report=report
+        layout = Layout(
+            path=str(temporary_sibling(target)),
+            shape=volume.shape,
+            voxel_size_angstrom=volume.voxel_size_angstrom,
+            origin_angstrom=volume.origin_angstrom,
+            name=Path(volume.path).stem,
+            dtype=_require_dtype(volume, DTYPES),
+            label=False,
+            shard=shard,
+            version=version,
+            categorical=categorical or (segmented and volume.array == _MASK),
         )
+        dtype = _to_omezarr(volume, layout, target, overwrite=overwrite, report=report)
     return {
         "source": volume.path,
         "array": volume.array,
@@ -113,32 +131,18 @@ def convert(
     }
 
 
-def _to_omezarr(
-    volume: Volume,
-    target: Path,
-    *,
-    version: OmeVersion,
-    shard: int,
-    overwrite: bool,
-    report: Progress,
-) -> str:
-    if volume.dtype not in DTYPES:
+def _require_dtype(volume: Volume, known: Sequence[str]) -> str:
+    if volume.dtype not in known:
         raise InputError(
-            f"{volume.path} holds {volume.dtype}; expected {', '.join(DTYPES)}.",
+            f"{volume.path} holds {volume.dtype}; expected {', '.join(known)}.",
             "Convert the values first.",
         )
-    temporary = temporary_sibling(target)
-    layout = Layout(
-        path=str(temporary),
-        shape=volume.shape,
-        voxel_size_angstrom=volume.voxel_size_angstrom,
-        origin_angstrom=volume.origin_angstrom,
-        name=Path(volume.path).stem,
-        dtype=volume.dtype,
-        label=False,
-        shard=shard,
-        version=version,
-    )
+    return volume.dtype
+
+
+def _to_omezarr(
+    volume: Volume, layout: Layout, target: Path, *, overwrite: bool, report: Progress
+) -> str:
     attributes = {
         "version": tomoseg.__version__,
         "converted_from": {"name": Path(volume.path).name, "array": volume.array},
@@ -147,9 +151,9 @@ def _to_omezarr(
     try:
         create(layout, attributes)
         _fill(volume, layout, report)
-        publish(temporary, target, overwrite=overwrite)
+        publish(Path(layout.path), target, overwrite=overwrite)
     except BaseException:
-        remove(temporary)
+        remove(Path(layout.path))
         raise
     return volume.dtype
 
@@ -175,24 +179,47 @@ def _to_mrc(
     volume: Volume, target: Path, *, segmented: bool, overwrite: bool, report: Progress
 ) -> str:
     dtype = "int8" if segmented and volume.array == _MASK else _mrc_dtype(volume, segmented)
+    with MrcWriter(
+        target,
+        shape=volume.shape,
+        dtype=dtype,
+        voxel_size_angstrom=volume.voxel_size_angstrom,
+        origin_angstrom=volume.origin_angstrom,
+        header=volume.mrc,
+        label=_label(volume, segmented),
+        overwrite=overwrite,
+    ) as writer:
+        _copy(volume, writer, dtype, report)
+    return dtype
+
+
+def _to_tiff(volume: Volume, target: Path, *, overwrite: bool, report: Progress) -> str:
+    from tomoseg.io.tiff import DTYPES, TiffWriter
+
+    dtype = _require_dtype(volume, DTYPES)
+    with TiffWriter(
+        target,
+        shape=volume.shape,
+        dtype=dtype,
+        voxel_size_angstrom=volume.voxel_size_angstrom,
+        overwrite=overwrite,
+    ) as writer:
+        _copy(volume, writer, dtype, report)
+    return dtype
+
+
+class _Writer(Protocol):
+    def write(self, box: Box, data: NDArray[Any]) -> None:
+        """Write the voxels of a box."""
+
+
+def _copy(volume: Volume, writer: _Writer, dtype: str, report: Progress) -> None:
+    """Write every voxel, box by box."""
     boxes = Lattice(volume.shape, _BOX)
-    with (
-        volume.reader() as reader,
-        MrcWriter(
-            target,
-            shape=volume.shape,
-            dtype=dtype,
-            voxel_size_angstrom=volume.voxel_size_angstrom,
-            origin_angstrom=volume.origin_angstrom,
-            header=volume.mrc,
-            label=_label(volume, segmented),
-            overwrite=overwrite,
-        ) as writer,
-    ):
+    with volume.reader() as reader:
         for done, box in enumerate(boxes, start=1):
             writer.write(box, reader.read(box).astype(dtype, copy=False))
             report(done, len(boxes))
-    return dtype
 
 
 def _mrc_dtype(volume: Volume, segmented: bool) -> str:
@@ -253,14 +280,17 @@ def _is_segmented(source: Path) -> bool:
     return any((source / _MASK / name).exists() for name in ZARR_METADATA)
 
 
-def _is_mrc_name(target: Path) -> bool:
+def _kind(target: Path) -> Literal["mrc", "tiff", "zarr"]:
     suffix = target.suffix.lower()
     if suffix in MRC_SUFFIXES:
-        return True
+        return "mrc"
+    if suffix in TIFF_SUFFIXES:
+        return "tiff"
     if suffix == ".zarr":
-        return False
+        return "zarr"
+    known = ", ".join((*MRC_SUFFIXES, *TIFF_SUFFIXES))
     raise RequestError(
-        f"{target.name}: expected a name that ends in .zarr, {', '.join(MRC_SUFFIXES)}.",
+        f"{target.name}: expected a name that ends in .zarr, {known}.",
         "Choose the format by the name.",
     )
 

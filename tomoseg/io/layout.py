@@ -41,6 +41,9 @@ class Layout:
         files, but a shard is owned and written the same way.
     version
         Of OME-Zarr: 0.5 is Zarr v3 with shards, 0.4 is Zarr v2.
+    categorical
+        Whether the image's values are names of things, not amounts: its levels are made by
+        the maximum, not the mean.
     """
 
     path: str
@@ -53,6 +56,7 @@ class Layout:
     chunk: int = BLOCK
     shard: int = 256
     version: OmeVersion = "0.5"
+    categorical: bool = False
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:

@@ -314,7 +314,8 @@ def _write_group(
 
 
 def _image_metadata(layout: Layout) -> dict[str, Any]:
-    return {"multiscales": [_multiscale(layout, layout.name, "mean")]}
+    method = "max" if layout.categorical else "mean"
+    return {"multiscales": [_multiscale(layout, layout.name, method)]}
 
 
 def _label_metadata(layout: Layout) -> dict[str, Any]:

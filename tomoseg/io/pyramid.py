@@ -77,9 +77,10 @@ def build_level_shard(layout: Layout, kind: Kind, level: int, box: Box) -> None:
         raise ValueError(f"expected a level of at least 1, got {level}")
     source = ArrayStore(layout, kind, level - 1)
     result = np.empty(box.shape, dtype=source.dtype)
+    method: Kind = "mask" if layout.categorical else kind
     for piece in Lattice(box.shape, _PIECE):
         fine = _source_box(piece.shift(box.start), source.shape)
-        result[piece.slices] = downsample(source.read(fine), kind)
+        result[piece.slices] = downsample(source.read(fine), method)
     ArrayStore(layout, kind, level).write_shard(box, result)
 
 

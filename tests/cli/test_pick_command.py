@@ -1,0 +1,146 @@
+"""``tomoseg pick`` as a user sees it."""
+
+import json
+
+import mrcfile
+import numpy as np
+import pytest
+import starfile
+import zarr
+from test_commands import RANDOM, write_mrc
+
+from tomoseg.io.omezarr import update_attributes
+
+
+def write_mask(path, *voxels, voxel_size=10.0):
+    """Write a mask of single voxels."""
+    values = np.zeros((20, 30, 40), np.int8)
+    for voxel in voxels:
+        values[voxel] = 1
+    with mrcfile.new(path) as file:
+        file.set_data(values)
+        file.set_volume()
+        file.voxel_size = voxel_size
+    return path
+
+
+def test_a_segmented_tomogram_is_picked_under_its_own_name(tomoseg, tmp_path):
+    tomogram, mask = write_mrc(tmp_path / "TS_7.mrc"), tmp_path / "mask.zarr"
+    code, _, err = tomoseg("segment", tomogram, "--out", mask, "--threshold", 0.14, *RANDOM)
+    assert code == 0, err
+    out, labels = tmp_path / "p.csv", tmp_path / "labels.zarr"
+    code, printed, err = tomoseg(
+        "pick", mask, "--out", out, "--labels", labels, "--json", "--min-volume", 30_000
+    )
+    assert code == 0, err
+    assert json.loads(printed)["tomograms"][0]["name"] == "TS_7"
+    table = np.genfromtxt(out, delimiter=",", names=True, dtype=None, encoding="utf-8", ndmin=1)
+    numbers = zarr.open_array(labels / "0")[:]
+    assert json.loads(printed)["particles"] == len(table) == numbers.max() > 0
+    assert set(table["tomogram"]) == {"TS_7"}
+    saliency, inside = (zarr.open_array(mask / name)[:] for name in ("0", "labels/mask/0"))
+    assert (numbers > 0).sum() == table["voxels"].sum() <= inside.sum()
+    for row in table[:3]:
+        at = np.argwhere(numbers == row["particle"])
+        np.testing.assert_allclose([row[axis] for axis in "zyx"], at.mean(0), atol=1e-5)
+        mean = saliency[tuple(at.T)].mean() / 255
+        assert row["score"] == pytest.approx(mean, rel=1e-5)
+        assert row["z_angstrom"] == pytest.approx(33 + 13.5 * row["z"], abs=1e-3)  # the origin
+    assert not list(tmp_path.glob(".*picking"))
+
+
+def test_a_mask_that_is_not_complete_is_refused_with_what_finishes_it(tomoseg, tmp_path):
+    tomogram, mask = write_mrc(tmp_path / "t.mrc"), tmp_path / "mask.zarr"
+    tomoseg("segment", tomogram, "--out", mask, *RANDOM)
+    update_attributes(mask, {"complete": False})
+    code, _, err = tomoseg("pick", mask, "--out", tmp_path / "p.star")
+    assert code == 3
+    assert f"tomoseg segment {tomogram}" in err
+    assert not (tmp_path / "p.star").exists()
+
+
+def test_several_tomograms_in_one_star_file(tomoseg, tmp_path):
+    write_mask(tmp_path / "TS_1.mrc", (3, 4, 5), (10, 20, 30))
+    write_mask(tmp_path / "TS_2.mrc", (6, 7, 8))
+    out, project = tmp_path / "all.star", tmp_path / "project"
+    arguments = ["--out", out, "--copick", project, "--object", "ribosome"]
+    code, printed, err = tomoseg("pick", tmp_path / "*.mrc", *arguments)
+    assert code == 0, err
+    assert "3 particles in 2 tomograms" in printed
+    table = starfile.read(out)
+    assert sorted(table["rlnTomoName"]) == ["TS_1", "TS_1", "TS_2"]
+    last = table[table["rlnTomoName"] == "TS_2"][[f"rlnCoordinate{a}" for a in "XYZ"]]
+    np.testing.assert_array_equal(last.to_numpy(), [[8, 7, 6]])
+    assert "rlnAutopickFigureOfMerit" not in table  # a mask alone has no score
+    picks = sorted(project.glob("ExperimentRuns/*/Picks/tomoseg_0_ribosome.json"))
+    assert [path.parts[-3] for path in picks] == ["TS_1", "TS_2"]
+    assert "score" not in json.loads(picks[1].read_text())["points"][0]
+
+
+def test_nothing_is_overwritten_unasked(tomoseg, tmp_path):
+    mask, out = write_mask(tmp_path / "m.mrc", (1, 1, 1)), tmp_path / "p.star"
+    out.write_text("mine")
+    code, _, err = tomoseg("pick", mask, "--out", out)
+    assert (code, out.read_text()) == (2, "mine")
+    assert "--overwrite" in err
+    code, _, err = tomoseg("pick", mask, "--out", out, "--overwrite")
+    assert code == 0, err
+    assert len(starfile.read(out)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "--copick PROJECT"),
+        (["--out", "particles"], 2, "FORMAT:PATH"),
+        (["--out", "p.star", "--split", "distance"], 2, "--diameter"),
+        (["--out", "p.star", "--diameter", "-3"], 2, "above 0"),
+        (["--out", "p.star", "--shard", "100"], 2, "multiple of 64"),
+        (["--out", "p.star", "--min-score", "0.5"], 2, "saliency"),
+        (["--out", "p.star", "--binning", "0"], 2, "--binning"),
+        (["--copick", "project", "--object", "a_b"], 2, "underscores"),
+        (["--out", "p.star", "--tomograms", "none.star"], 1, "none.star"),
+        (["--out", "p.star", "--memory", "1MB"], 2, "--memory"),
+        (["--out", "p.star", "--array", "x"], 2, "--array"),
+    ],
+)
+def test_requests_that_cannot_be_met(tomoseg, tmp_path, monkeypatch, arguments, code, said):
+    monkeypatch.chdir(tmp_path)
+    mask = write_mask(tmp_path / "m.mrc", (1, 1, 1))
+    found, _, err = tomoseg("pick", mask, *arguments)
+    assert found == code
+    assert said in err
+    assert [path.name for path in tmp_path.iterdir()] == ["m.mrc"]
+
+
+def test_masks_that_are_none(tomoseg, tmp_path):
+    out = tmp_path / "p.star"
+    code, _, err = tomoseg("pick", write_mask(tmp_path / "a.mrc", voxel_size=0), "--out", out)
+    assert code == 1
+    assert "--voxel-size" in err
+    code, _, err = tomoseg("pick", write_mrc(tmp_path / "b.mrc"), "--out", out)
+    assert code == 1
+    assert "mask of whole numbers" in err
+    with mrcfile.new(tmp_path / "c.mrc") as file:
+        file.set_data(np.full((5, 6, 7), -3, np.int8))
+        file.set_volume()
+        file.voxel_size = 10.0
+    code, _, err = tomoseg("pick", tmp_path / "c.mrc", "--out", out)
+    assert code == 1
+    assert "negative values" in err
+
+
+def test_a_mask_goes_into_a_copick_project(tomoseg, tmp_path):
+    mask, project = write_mask(tmp_path / "TS_1.mrc", (3, 4, 5)), tmp_path / "project"
+    code, _, err = tomoseg("convert", mask, "--copick", project, "--object", "membrane")
+    assert code == 0, err
+    config = json.loads((project / "copick_config.json").read_text())
+    assert config["pickable_objects"][0]["is_particle"] is False
+    path = project / "ExperimentRuns/TS_1/Segmentations/10.000_tomoseg_0_membrane.zarr"
+    attributes = json.loads((path / ".zattrs").read_text())
+    assert attributes["multiscales"][0]["version"] == "0.4"
+    values = zarr.open_array(path / "0")[:]
+    assert values.sum() == values[3, 4, 5] == 1
+    code, _, err = tomoseg("convert", mask)
+    assert code == 2
+    assert "--copick" in err

@@ -1,0 +1,163 @@
+"""Particles that other programs picked, brought into voxels of a volume.
+
+Reads what `particle_files` writes, and the same formats as others write them.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomoseg.errors import InputError, printable
+from tomoseg.io.particle_files import SUFFIXES, Export
+from tomoseg.io.particle_frames import (
+    DYNAMO_SHIFT,
+    IMOD_SHIFT,
+    from_centred,
+    from_copick,
+    from_pixels,
+    tilt_of,
+)
+from tomoseg.io.picks import Picks
+from tomoseg.io.star import Block, read_star
+
+Points = NDArray[np.float64]
+
+_NAMES = ("rlnTomoName", "rlnMicrographName")
+_PIXELS = tuple(f"rlnCoordinate{axis}" for axis in "XYZ")
+_CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
+
+
+def is_particles(path: Path) -> bool:
+    """Tell whether a name is that of a file of particles."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_particles(path: Path, grid: Picks, options: Export) -> Picks:
+    """Read the particles of one tomogram.
+
+    Parameters
+    ----------
+    path
+        STAR (RELION, Warp), copick JSON, CSV with columns z, y, x, CryoET Data Portal
+        ndjson, Dynamo table or IMOD points.
+    grid
+        Of the volume, without particles: its name chooses among several tomograms in a STAR
+        or CSV file, where there are several.
+    options
+        What the file's coordinates refer to: binning, centre, sizes.
+
+    Returns
+    -------
+    Picks
+        `grid` with centres in its voxels.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read, or holds other tomograms only.
+    """
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(
+            f"{path}: expected a name that ends in {', '.join(SUFFIXES)}.",
+            "Convert the particles into one of these first.",
+        )
+    try:
+        if kind == "relion4":
+            xyz = _from_star(path, grid, options)
+        elif kind == "csv":
+            xyz = _from_csv(path, grid)
+        elif kind == "copick":
+            content = json.loads(path.read_text(encoding="utf-8"))
+            xyz = from_copick(_locations(content["points"]), grid)
+        elif kind == "portal":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            xyz = _locations([json.loads(line) for line in lines if line.strip()])
+        else:
+            table = _from_text(path, 3 if kind == "imod" else 26)
+            xyz = table[:, -3:] - (IMOD_SHIFT if kind == "imod" else DYNAMO_SHIFT)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise InputError(f"{path}: expected particles, got {printable(str(error))}.") from error
+    if not np.isfinite(xyz).all():
+        raise InputError(f"{path}: expected finite coordinates, got others.")
+    origin, size = grid.origin_angstrom, grid.voxel_size_angstrom
+    return Picks(grid.name, grid.shape, size, origin, xyz[:, ::-1].copy())
+
+
+def _points(columns: Sequence[Any]) -> Points:
+    return np.array(columns, np.float64).reshape(3, -1).T
+
+
+def _locations(points: Sequence[Mapping[str, Any]]) -> Points:
+    return _points([[point["location"][axis] for point in points] for axis in "xyz"])
+
+
+def _from_star(path: Path, grid: Picks, options: Export) -> Points:
+    for block in read_star(path).values():
+        for columns in (_CENTRED, _PIXELS):
+            if not set(columns) <= block.keys():
+                continue
+            rows = _rows(path, block, grid.name)
+            values = _points([[block[name][row] for row in rows] for name in columns])
+            tilt = tilt_of(grid, options.binning, options.tomograms)
+            if columns is _PIXELS:
+                return from_pixels(values, tilt)
+            return from_centred(values, tilt, options.centre)
+    raise InputError(
+        f"{path}: expected columns {', '.join(_PIXELS)} or {', '.join(_CENTRED)}, found none."
+    )
+
+
+def _rows(path: Path, block: Block, name: str) -> list[int]:
+    column = next((block[key] for key in _NAMES if key in block), None)
+    if column is None:
+        return list(range(len(next(iter(block.values())))))
+    return _of_tomogram(
+        path, [Path(value).name.removesuffix(".tomostar") for value in column], name
+    )
+
+
+def _of_tomogram(path: Path, names: Sequence[str], name: str) -> list[int]:
+    """Return the rows of a tomogram; all of them where there is only one, whatever its name."""
+    every = set(names)
+    if len(every) > 1 and name not in every:
+        raise InputError(
+            f"{path}: expected particles of {name}, got those of {printable(sorted(every))}.",
+            "Give the name that the tomogram has there with --tomo-name.",
+        )
+    return [row for row, found in enumerate(names) if len(every) == 1 or found == name]
+
+
+def _from_csv(path: Path, grid: Picks) -> Points:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        fields = reader.fieldnames or []
+        if not {"z", "y", "x"} <= set(fields):
+            raise InputError(
+                f"{path}: expected columns z, y, x in voxels, got {', '.join(fields) or 'none'}."
+            )
+        table = list(reader)
+    rows = list(range(len(table)))
+    if "tomogram" in fields:
+        rows = _of_tomogram(path, [row["tomogram"] for row in table], grid.name)
+    return _points([[table[row][axis] for row in rows] for axis in "xyz"])
+
+
+def _from_text(path: Path, least: int) -> Points:
+    """Return columns of numbers, as far as the last of a point's three."""
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [[float(word) for word in words] for words in lines if words]
+    if rows and min(map(len, rows)) < least:
+        raise InputError(f"{path}: expected {least} columns, got {min(map(len, rows))}.")
+    if least == 3:
+        return np.array([row[-3:] for row in rows], np.float64).reshape(-1, 3)
+    return np.array([row[23:26] for row in rows], np.float64).reshape(-1, 3)

@@ -1,0 +1,1 @@
+"""From a mask to particles: components across shards, splitting, measuring, selecting."""

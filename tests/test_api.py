@@ -14,8 +14,9 @@ from phantom import phantom
 
 import tomoseg
 from tomoseg.config import PRESETS, RefineConfig, SegmentConfig, Settings, configure
-from tomoseg.errors import InputError, RequestError, StorageError
+from tomoseg.errors import InputError, OutputExistsError, RequestError, StorageError
 from tomoseg.io.convert import convert
+from tomoseg.io.star import read_star
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
 from tomoseg.saliency.weights import Card, save
@@ -93,6 +94,25 @@ def test_a_remote_tomogram_gives_the_same_bits(tomogram, tmp_path, quick):
     assert "metadata_sha256" in remote.attributes["fingerprint"]["input"]
     with pytest.raises(StorageError, match="Check the address and the network"):
         remote.open_input()
+
+
+def test_particles_of_a_mask_and_their_file(tmp_path):
+    mask = np.zeros(SHAPE, np.int8)
+    mask[4:9, 10:15, 60:65] = 1
+    mask[10:12, 30:33, 5:8] = 1
+    source = write_mrc(tmp_path / "mask.mrc", mask)
+    picks = tomoseg.pick(source, labels=tmp_path / "labels.zarr")
+    np.testing.assert_allclose(picks.centres, [[6, 12, 62], [10.5, 31, 6]])
+    labels = tomoseg.open_volume(tmp_path / "labels.zarr").voxels
+    assert (labels[6, 12, 62].compute(), labels[0, 0, 0].compute()) == (1, 0)
+    large = tomoseg.pick(source, tomoseg.PickConfig(min_volume_angstrom3=30e3))
+    np.testing.assert_allclose(large.centres, [[6, 12, 62]])
+    tomoseg.write_particles(large, tmp_path / "p.star", binning=2)
+    block = read_star(tmp_path / "p.star")["particles"]
+    assert float(block["rlnCoordinateX"][0]) == 124
+    with pytest.raises(OutputExistsError):
+        tomoseg.write_particles([large], tmp_path / "p.star")
+    assert not list(tmp_path.glob(".*picking"))
 
 
 def test_an_unfinished_output_is_not_opened(tomogram):

@@ -1,31 +1,39 @@
 """Annotation-free salient-object segmentation of large cryo-electron tomograms.
 
-From Python: `segment`, `open_volume` and `open_segmentation`. They load what they need when
-they are first used; importing the package loads nothing.
+From Python: `segment`, `pick`, `open_volume` and the others of `__all__`. They load what they
+need when they are first used; importing the package loads nothing.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tomoseg.api import (
+        PickConfig,
+        Picks,
         Resources,
         Segmentation,
         Tomogram,
         open_segmentation,
         open_volume,
+        pick,
         segment,
+        write_particles,
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "PickConfig",
+    "Picks",
     "Resources",
     "Segmentation",
     "Tomogram",
     "__version__",
     "open_segmentation",
     "open_volume",
+    "pick",
     "segment",
+    "write_particles",
 ]
 
 

@@ -5,7 +5,7 @@
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
@@ -17,14 +17,29 @@ from numpy.typing import NDArray
 from tomoseg.blockwise.execute import Resources, open_executor
 from tomoseg.blockwise.prepare import Request, prepare
 from tomoseg.blockwise.run import segment as run
-from tomoseg.config import Settings, configure
+from tomoseg.config import Centre, PickConfig, Settings, configure
 from tomoseg.geometry import Index
+from tomoseg.io import particle_files
 from tomoseg.io import volume as io_volume
+from tomoseg.io.picks import Picks
 from tomoseg.io.volume import Triple, Volume
 from tomoseg.lazy import lazy_array
+from tomoseg.particles.pick import pick as find_particles
+from tomoseg.particles.target import open_target
 from tomoseg.segmentation import Segmentation, open_segmentation
 
-__all__ = ["Resources", "Segmentation", "Tomogram", "open_segmentation", "open_volume", "segment"]
+__all__ = [
+    "PickConfig",
+    "Picks",
+    "Resources",
+    "Segmentation",
+    "Tomogram",
+    "open_segmentation",
+    "open_volume",
+    "pick",
+    "segment",
+    "write_particles",
+]
 
 Progress = Callable[[str, int, int], object]
 """Called with the stage, how much of it is done, and how much there is; `print` will do."""
@@ -164,6 +179,102 @@ def segment(
     with open_executor(chosen, threading.Event()) as executor:
         run(prepared, executor, _Report(progress))
     return open_segmentation(out)
+
+
+def pick(
+    mask: str | Path,
+    config: PickConfig | None = None,
+    *,
+    array: str | None = None,
+    labels: str | Path | None = None,
+    scratch: str | Path | None = None,
+    overwrite: bool = False,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+) -> Picks:
+    """Find the particles in a mask, as ``tomoseg pick`` does.
+
+    Parameters
+    ----------
+    mask
+        An output of `segment`, or a mask of whole numbers (MRC, OME-Zarr, Zarr).
+    config
+        What is a particle; every component if not given.
+    array
+        Path of the mask within a Zarr hierarchy, where there are several.
+    labels
+        OME-Zarr to write with the number of each voxel's particle, from 1.
+    scratch
+        Folder for what shards gave, from which a repeated call goes on, removed at the end;
+        beside `mask` if not given.
+    overwrite
+        Whether something at `labels` may go.
+    resources, progress
+        As for `segment`.
+
+    Returns
+    -------
+    Picks
+        Best first: ``centres`` in voxels z, y, x, and what was measured in ``columns``.
+
+    Raises
+    ------
+    TomosegError
+        Where it cannot be done; what to do is in its ``hint``.
+
+    Examples
+    --------
+    >>> wanted = tomoseg.PickConfig(diameter_angstrom=250)  # doctest: +SKIP
+    >>> picks = tomoseg.pick("mask.zarr", wanted)  # doctest: +SKIP
+    >>> tomoseg.write_particles(picks, "relion5:particles.star")  # doctest: +SKIP
+    """
+    chosen = resources or Resources()
+    path = Path(mask).absolute()
+    with open_executor(chosen, threading.Event()) as executor:
+        return find_particles(
+            open_target(str(mask), array=array),
+            config or PickConfig(),
+            executor,
+            scratch=Path(scratch) if scratch else path.parent / f".{path.name}.picking",
+            progress=_Report(progress),
+            labels=Path(labels) if labels else None,
+            overwrite=overwrite,
+            memory_bytes=chosen.worker_memory(),
+        )
+
+
+def write_particles(
+    picks: Picks | Sequence[Picks],
+    out: str | Path,
+    *,
+    binning: float | None = None,
+    centre: Centre = "half",
+    overwrite: bool = False,
+) -> None:
+    """Write the particles of one or several tomograms to a file.
+
+    Parameters
+    ----------
+    picks
+        What `pick` found.
+    out
+        ``PATH`` or ``FORMAT:PATH``, with the suffixes and formats of ``tomoseg pick --out``.
+    binning
+        Unbinned pixels in a voxel, for STAR files; 1 if not given.
+    centre
+        Middle of RELION 5's coordinates.
+    overwrite
+        Whether a file at `out` may go.
+
+    Raises
+    ------
+    TomosegError
+        Where the format is unknown or holds one tomogram only, or a file is there.
+    """
+    several = [picks] if isinstance(picks, Picks) else list(picks)
+    destination = particle_files.parse_destination(str(out))
+    export = particle_files.Export(centre=centre, binning=binning)
+    particle_files.write_particles(several, destination, export, overwrite=overwrite)
 
 
 class _Report:

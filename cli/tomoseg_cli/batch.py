@@ -8,7 +8,7 @@ from typing import Any, get_args
 from tomoseg.config import ContrastRequest
 from tomoseg.errors import InputError, RequestError, printable
 
-COLUMNS = ("path", "out", "array", "voxel_size", "contrast")
+COLUMNS = ("path", "out", "array", "voxel_size", "contrast", "roi")
 """Of a table of inputs; all but the first may be missing or empty."""
 
 
@@ -24,6 +24,8 @@ class Item:
         Name of the output, ``NAME.zarr``; None to call it after the input.
     array
         Path of the array within a Zarr input; None for what the command says.
+    roi
+        Mask that the result is held to; None for what the command says.
     changes
         Fields of `tomoseg.config.SegmentConfig` that differ from the command's.
     """
@@ -31,6 +33,7 @@ class Item:
     path: str
     out: str | None = None
     array: str | None = None
+    roi: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -106,9 +109,12 @@ def _item(table: Path, line: int, row: dict[str, Any]) -> Item:
                 f"got {printable(cells['contrast'])}."
             )
         changes["contrast"] = cells["contrast"]
-    if "://" not in path:
-        path = str(table.parent / path)
-    return Item(path, out, cells.get("array") or None, changes)
+    roi = _beside(table, cells["roi"]) if cells.get("roi") else None
+    return Item(_beside(table, path), out, cells.get("array") or None, roi, changes)
+
+
+def _beside(table: Path, path: str) -> str:
+    return path if "://" in path else str(table.parent / path)
 
 
 def _angstrom(where: str, text: str) -> float:

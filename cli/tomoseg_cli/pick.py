@@ -8,7 +8,8 @@ import click
 from tomoseg.config import Centre, Connectivity, PickConfig, Split
 from tomoseg.errors import RequestError
 from tomoseg_cli.console import ProgressReport, common_options, configure_logging, print_result
-from tomoseg_cli.running import open_lazily, parse_bytes, stop_on_signal
+from tomoseg_cli.resources import cluster_of, cluster_options
+from tomoseg_cli.running import open_lazily, stop_on_signal
 
 if TYPE_CHECKING:
     from tomoseg.io.particle_files import Destination, Export
@@ -100,18 +101,7 @@ LIMITS = {
     help="Middle of RELION 5's coordinates: half the size, or one less, as its picker has it.",
 )
 @click.option("--shard", type=int, default=DEFAULT.shard, show_default=True)
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option("--memory", help="All workers together, as 16GB; 80 % of this machine by default.")
-@click.option("--scheduler", help="Address of a running Dask scheduler.")
-@click.option(
-    "--scheduler-file", type=click.Path(dir_okay=False), help="Connection file of a Dask scheduler."
-)
-@click.option(
-    "--certificates",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of 'tomoseg cluster-certs' that the scheduler was started with.",
-)
-@click.option("--insecure", is_flag=True, help="Allow unencrypted traffic to a remote scheduler.")
+@cluster_options
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @common_options
 def pick(masks: tuple[str, ...], as_json: bool, **flags: Any) -> int:
@@ -123,16 +113,11 @@ def pick(masks: tuple[str, ...], as_json: bool, **flags: Any) -> int:
 
     Repeat an interrupted command to go on where it stopped.
     """
-    from tomoseg.blockwise.execute import Resources
-
     configure_logging(quiet=flags["quiet"], verbose=flags["verbose"])
     config, export = _config(flags), _export(flags)
     destinations = _destinations(flags, len(masks))
     targets = _targets(masks, flags)
-    names = ("workers", "scheduler", "scheduler_file", "certificates", "insecure")
-    resources = Resources(
-        memory_bytes=parse_bytes(flags["memory"]), **{name: flags[name] for name in names}
-    )
+    resources = cluster_of(flags)
     _require_writable(targets, destinations, export, flags)
     with (
         stop_on_signal("shards") as stop,

@@ -1,9 +1,9 @@
-"""Where ``segment`` computes: options for workers, clusters, jobs and shares, and their meaning."""
+"""Where commands compute: options for workers, clusters, jobs and shares, and their meaning."""
 
 import dataclasses
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,24 +20,12 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def resource_options(function: F) -> F:
-    """Add the options that say where it is computed; none changes a bit of the result."""
+def cluster_options(function: F) -> F:
+    """Add the options of processes on this machine and of a scheduler that runs already."""
     options = (
         click.option(
             "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes."
         ),
-        click.option(
-            "--threads",
-            type=click.IntRange(1),
-            help="Windows at once in a worker; all cores by default.",
-        ),
-        click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            help="auto, cpu, cuda or cuda:N of the network.",
-        ),
-        click.option("--devices", help="CUDA devices, a worker process each, as cuda:0,cuda:1."),
         click.option(
             "--memory",
             help="All workers on this machine together, as 16GB; 80 % by default. Of a scheduler "
@@ -57,6 +45,25 @@ def resource_options(function: F) -> F:
         click.option(
             "--insecure", is_flag=True, help="Allow unencrypted traffic to a remote scheduler."
         ),
+    )
+    return _with(function, options)
+
+
+def resource_options(function: F) -> F:
+    """Add the options that say where it is computed; none changes a bit of the result."""
+    options = (
+        click.option(
+            "--threads",
+            type=click.IntRange(1),
+            help="Windows at once in a worker; all cores by default.",
+        ),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="auto, cpu, cuda or cuda:N of the network.",
+        ),
+        click.option("--devices", help="CUDA devices, a worker process each, as cuda:0,cuda:1."),
         click.option(
             "--jobqueue", type=click.Choice(["slurm"]), help="Workers that are jobs of a queue."
         ),
@@ -80,9 +87,23 @@ def resource_options(function: F) -> F:
             "now. In a Slurm job, what is left of it.",
         ),
     )
+    return cluster_options(_with(function, options))
+
+
+def _with(function: F, options: Sequence[Callable[[F], F]]) -> F:
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def cluster_of(flags: dict[str, Any]) -> "Resources":
+    """Return what the flags of `cluster_options` ask for."""
+    from tomoseg.blockwise.execute import Resources
+
+    names = ("workers", "scheduler", "scheduler_file", "certificates", "insecure")
+    return Resources(
+        memory_bytes=parse_bytes(flags["memory"]), **{name: flags[name] for name in names}
+    )
 
 
 def resources_of(flags: dict[str, Any]) -> "Resources":
@@ -93,22 +114,19 @@ def resources_of(flags: dict[str, Any]) -> "Resources":
     RequestError
         Where they cannot be understood.
     """
-    from tomoseg.blockwise.execute import Resources
-
     devices = tuple(name.strip() for name in (flags["devices"] or "").split(",") if name.strip())
     if not all(re.fullmatch(r"cuda:\d+", name) for name in devices):
         raise RequestError(f"--devices: expected cuda:0,cuda:1 and so on, got {flags['devices']}.")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", flags["device"]):
         raise RequestError(f"--device: expected auto, cpu, cuda or cuda:N, got {flags['device']}.")
-    names = ("threads", "scheduler", "scheduler_file", "certificates", "insecure")
-    return Resources(
-        memory_bytes=parse_bytes(flags["memory"]),
+    return dataclasses.replace(
+        cluster_of(flags),
+        threads=flags["threads"],
         workers=len(devices) or flags["workers"],
         device="cuda" if devices else flags["device"],
         devices=devices,
         jobs=_jobs(flags),
         deadline=deadline(flags["time_limit"]),
-        **{name: flags[name] for name in names},
     )
 
 

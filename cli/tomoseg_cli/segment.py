@@ -156,8 +156,8 @@ REFINE_FLAGS = (
 def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> int:
     """Segment tomograms (MRC, OME-Zarr, Zarr; files, folders, globs, copick projects).
 
-    NAME.csv is a table of inputs: columns path, out, array, voxel_size, contrast, of which
-    only the first is needed. What is finished already is left as it is.
+    NAME.csv is a table of inputs: columns path, out, array, voxel_size, contrast, roi, of
+    which only the first is needed. What is finished already is left as it is.
 
     Repeat an interrupted command to go on where it stopped.
     """
@@ -165,7 +165,10 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
     config, resources, share = _config(flags), resources_of(flags), share_of(flags)
     pairs = output_paths(find_items(inputs), out)
     if flags["roi"] and len(pairs) > 1:
-        raise RequestError(f"--roi: expected one input with it, got {len(pairs)}.")
+        raise RequestError(
+            f"--roi: expected one input with it, got {len(pairs)}.",
+            "Give each its own in a table of inputs (NAME.csv, column roi).",
+        )
     results: list[dict[str, Any]] = []
     with (
         stop_on_signal("shards") as stop,
@@ -240,6 +243,7 @@ def _prepare(
     from tomoseg.blockwise.prepare import Request, prepare
     from tomoseg.io.volume import open_volume
 
+    roi = item.roi or flags["roi"]
     return prepare(
         Request(
             volume=open_volume(item.path, array=item.array or flags["array"]),
@@ -248,7 +252,7 @@ def _prepare(
             resources=resources,
             overwrite=flags["overwrite"],
             command=shlex.join(["tomoseg", *sys.argv[1:]]),
-            roi=open_volume(flags["roi"]) if flags["roi"] else None,
+            roi=open_volume(roi) if roi else None,
         )
     )
 

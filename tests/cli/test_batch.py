@@ -33,13 +33,17 @@ def test_outputs_that_would_meet_are_refused(inputs, out):
 def test_a_table_says_what_each_is_told(tmp_path):
     table = tmp_path / "batch.csv"
     table.write_text(
-        "\ufeffpath,out,voxel_size,contrast,array\n"
-        "a.mrc,,13.48,light,\n"
-        f"{tmp_path}/b.zarr,second.zarr,, ,sub/0\n"
-        "https://host/c.zarr,,,,\n"
+        "\ufeffpath,out,voxel_size,contrast,array,roi\n"
+        "a.mrc,,13.48,light,,lamella.mrc\n"
+        f"{tmp_path}/b.zarr,second.zarr,, ,sub/0,\n"
+        "https://host/c.zarr,,,,,\n"
     )
     assert read_table(table) == [
-        Item(f"{tmp_path}/a.mrc", None, None, {"voxel_size_angstrom": 13.48, "contrast": "light"}),
+        Item(
+            f"{tmp_path}/a.mrc",
+            roi=f"{tmp_path}/lamella.mrc",
+            changes={"voxel_size_angstrom": 13.48, "contrast": "light"},
+        ),
         Item(f"{tmp_path}/b.zarr", "second.zarr", "sub/0"),
         Item("https://host/c.zarr"),
     ]

@@ -3,6 +3,7 @@
 Knows the text format and no meaning of any column.
 """
 
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,16 +57,13 @@ def read_star(path: Path) -> dict[str, Block]:
 
 
 def _words(line: str) -> list[str]:
-    if '"' not in line and "'" not in line:
-        return (
-            line.partition("#")[0].split()
-            if line.lstrip().startswith(("_", "#"))
-            else (line.split())
-        )
-    try:
-        return shlex.split(line, comments=False)
-    except ValueError:
-        return line.split()
+    """Return a line's words, without its comment: what begins with # ends the line."""
+    words = line.split()
+    if '"' in line or "'" in line:
+        with contextlib.suppress(ValueError):
+            words = shlex.split(line, comments=False)
+    comment = next((n for n, word in enumerate(words) if word.startswith("#")), len(words))
+    return words[:comment]
 
 
 def _wrong(path: Path, number: int, line: str) -> InputError:

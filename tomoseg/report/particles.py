@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tomoseg.errors import InputError, printable
 from tomoseg.geometry import Index
 from tomoseg.io.layout import Layout
+from tomoseg.io.star import read_star
 from tomoseg.segmentation import Segmentation
 
 MOST_VOXELS = 1 << 26
@@ -197,19 +198,8 @@ def _read_csv(path: Path) -> Table:
 
 
 def _read_star(path: Path) -> Table:
-    """Return the first loop that holds coordinates; STAR's quoting is not needed for them."""
-    columns: list[str] = []
-    rows: Rows = []
-    inside = False
-    for line in path.read_text(encoding="utf-8").splitlines():
-        words = line.split("#", 1)[0].split()
-        if not words or words[0].startswith("data_") or words[0] == "loop_":
-            if any(name.lower() in (*_PIXELS, *_CENTRED) for name in columns) and rows:
-                break
-            if words:
-                columns, rows, inside = [], [], words[0] == "loop_"
-        elif inside and words[0].startswith("_"):
-            columns.append(words[0].removeprefix("_"))
-        elif inside:
-            rows.append(words)
-    return columns, rows
+    """Return the first loop that holds coordinates."""
+    for block in read_star(path).values():
+        if any(name.lower() in (*_PIXELS, *_CENTRED) for name in block):
+            return list(block), [list(row) for row in zip(*block.values(), strict=True)]
+    return [], []

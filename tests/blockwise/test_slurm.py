@@ -162,12 +162,13 @@ def test_many_nodes_with_a_worker_killed(here, tomogram, weights, serial):
     assert not list(here.glob(".tomoseg-*"))
 
 
-def test_an_array_with_a_task_cancelled(here, tomogram, weights, serial):
+def test_an_array_with_a_task_killed(here, tomogram, weights, serial):
     output = here / "out.zarr"
     line = ["bash", SCRIPTS / "submit-array.sh", tomogram, output, 2, *options(weights), *OPTIONS]
     slurm_says(*map(str, line))
     wait_for("a shard", lambda: computed(output), here)
-    slurm_says("scancel", jobs("-t", "R")[0])
+    # cancelled it would end what is in flight, which may be all that it has
+    slurm_says("scancel", "--full", "--signal=KILL", jobs("-t", "R")[0])
     wait_for("an empty queue", lambda: not jobs(), here)
     (early,) = here.glob("tomoseg-finalize-*.log")
     assert f"of {SHARDS} shards are not computed yet" in early.read_text()

@@ -245,7 +245,7 @@ def test_by_default_the_network_is_refined_on_the_tomogram(
         results[name] = json.loads(out)
     assert results["plain"]["refinement"] == {}
     assert results["refined"]["refinement"]["stop"] in ("iterations", "ice")
-    assert results["refined"]["refinement"]["iterations"] in (16, 0)
+    assert results["refined"]["refinement"]["iterations"] in (8, 0)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 Segments one volume of noise, of 12 shards of 64^3, scope none, with the default network and
 one thread a worker, on clusters of one and of two workers by turns. The times are of the engine
 alone, from the claim to the finished output; workers are up before, and have loaded torch.
+Before it the network alone, in one process and in two at once: what two cores can give.
 
 The model is of 16,384 shards of 256^3 on workers like these, each with a core of its own and
 files at the speed of here: every stage lasts as long as the worker that has most of its shards,
@@ -13,12 +14,15 @@ or as the driver, who hands them out one by one. It knows no congestion of netwo
 
 import argparse
 import math
+import multiprocessing
 import os
 import statistics
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +34,8 @@ from tomoseg.blockwise.prepare import Request, prepare
 from tomoseg.blockwise.run import segment
 from tomoseg.config import RefineConfig, SegmentConfig
 from tomoseg.io.volume import open_volume
+from tomoseg.saliency.predict import Predictor
+from tomoseg.saliency.weights import load
 
 SHAPE = (128, 128, 192)
 SHARDS = 12
@@ -37,6 +43,10 @@ LARGE_SHARDS, LARGE_BLOCKS = 16_384, 64
 """Of the model: shards, and blocks in each."""
 
 WORKERS = (1, 2, 4, 16, 64, 256)
+
+WINDOWS = 6
+READY: Barrier
+"""Of the processes of the bare network, so that all compute at the same time."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,31 @@ def timed(volume: Path, output: Path, workers: int) -> Timed:
     return Timed(start_up, ended - started, stages, cpu)
 
 
+def bare(processes: int) -> float:
+    """Return the seconds of `WINDOWS` of the network alone, in so many processes at once."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(processes)
+    with ProcessPoolExecutor(processes, context, _together, (ready,)) as pool:
+        return max(pool.map(_windows, range(processes)))
+
+
+def _together(ready: Barrier) -> None:
+    global READY
+    READY = ready
+
+
+def _windows(_: int) -> float:
+    network, _ = load("vnet3d")
+    window = np.random.default_rng(0).normal(size=(1, 96, 96, 96)).astype(np.float32)
+    model = Predictor(network)
+    model.saliency(window)
+    READY.wait()
+    before = time.perf_counter()
+    for _ in range(WINDOWS):
+        model.saliency(window)
+    return time.perf_counter() - before
+
+
 def model(run: Timed, workers: int) -> float:
     """Return the hours that a large volume takes on so many workers, from a run on one."""
     block = {name: seconds / SHARDS for name, seconds in run.stages.items()}
@@ -91,6 +126,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     pairs = parser.parse_args().pairs
     ones, ratios = [], []
+    ceiling = [2 * bare(1) / bare(2) for _ in range(pairs)]
+    print(f"the network alone in two processes: {statistics.median(ceiling):.2f} times", flush=True)
     with tempfile.TemporaryDirectory() as holder:
         volume = Path(holder, "volume.zarr")
         noise = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)

@@ -185,6 +185,8 @@ def test_attributes_are_merged_and_metadata_kept(tmp_path: Path, version: Any) -
     path = tmp_path / "a.zarr"
     create(layout_at(path, version=version), {"complete": False, "kept": [1, {"a": None}]})
     before = dict(zarr.open_group(path, mode="r").attrs)
+    file = "zarr.json" if version == "0.5" else ".zattrs"
+    (path / f"{file}.0123.partial").write_text("{")  # a process was killed before its rename
     update_attributes(path, {"complete": True, "seam": 1.01})
     assert read_attributes(path) == {"complete": True, "kept": [1, {"a": None}], "seam": 1.01}
     after = dict(zarr.open_group(path, mode="r").attrs)

@@ -101,10 +101,11 @@ def update_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
     kept = node.attributes.get(OUR_KEY)
     merged = {**(kept if isinstance(kept, dict) else {}), **attributes}
     all_attributes = {**node.attributes, OUR_KEY: merged}
-    if node.version == 3:
-        write_json(root / "zarr.json", {**node.metadata, "attributes": all_attributes})
-    else:
-        write_json(root / ".zattrs", all_attributes)
+    file = root / ("zarr.json" if node.version == 3 else ".zattrs")
+    whole = {**node.metadata, "attributes": all_attributes} if node.version == 3 else all_attributes
+    with storage_errors("Writing", file):
+        _unlink_partials(file)  # of a process that was killed here
+    write_json(file, whole)
 
 
 def read_attributes(path: str | Path) -> dict[str, Any] | None:
@@ -218,7 +219,8 @@ class ArrayStore:
         files = self.files(box)
         with storage_errors("Writing", self._folder):
             for file in files:
-                _unlink_with_partials(file)
+                file.unlink(missing_ok=True)
+                _unlink_partials(file)
             self._array[box.slices] = data
             for file in files:
                 fsync(file)
@@ -349,9 +351,8 @@ def _multiscale(layout: Layout, name: str, method: str) -> dict[str, Any]:
     return {"version": "0.4", **image} if layout.version == "0.4" else image
 
 
-def _unlink_with_partials(file: Path) -> None:
-    """Remove a file, and what a killed writer left of it before its rename."""
-    file.unlink(missing_ok=True)
+def _unlink_partials(file: Path) -> None:
+    """Remove what killed writers left of a file before its rename."""
     if file.parent.is_dir():
         for partial in file.parent.glob(f"{file.name}.*.partial"):
             partial.unlink(missing_ok=True)

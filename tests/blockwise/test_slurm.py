@@ -166,10 +166,10 @@ def test_an_array_with_a_task_killed(here, tomogram, weights, serial):
     output = here / "out.zarr"
     line = ["bash", SCRIPTS / "submit-array.sh", tomogram, output, 2, *options(weights), *OPTIONS]
     slurm_says(*map(str, line))
-    wait_for("a shard", lambda: computed(output), here)
-    # cancelled it would end what is in flight, which may be all that it has
-    slurm_says("scancel", "--full", "--signal=KILL", jobs("-t", "R")[0])
+    wait_for("two tasks", lambda: len(jobs("-t", "R")) == 2, here)
+    slurm_says("scancel", "--full", "--signal=KILL", jobs("-t", "R")[1])  # shards take moments
     wait_for("an empty queue", lambda: not jobs(), here)
+    assert 0 < computed(output) < SHARDS
     (early,) = here.glob("tomoseg-finalize-*.log")
     assert f"of {SHARDS} shards are not computed yet" in early.read_text()
     slurm_says(*map(str, line))

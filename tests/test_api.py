@@ -105,7 +105,9 @@ def test_particles_of_a_mask_and_their_file(tmp_path):
     np.testing.assert_allclose(picks.centres, [[6, 12, 62], [10.5, 31, 6]])
     labels = tomoseg.open_volume(tmp_path / "labels.zarr").voxels
     assert (labels[6, 12, 62].compute(), labels[0, 0, 0].compute()) == (1, 0)
-    large = tomoseg.pick(source, tomoseg.PickConfig(min_volume_angstrom3=30e3))
+    wanted = tomoseg.PickConfig(min_volume_angstrom3=30e3)
+    large = tomoseg.pick(source, wanted, scratch=tmp_path)  # what lies there stays
+    assert source.exists()
     np.testing.assert_allclose(large.centres, [[6, 12, 62]])
     tomoseg.write_particles(large, tmp_path / "p.star", binning=2)
     block = read_star(tmp_path / "p.star")["particles"]

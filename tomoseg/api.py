@@ -205,8 +205,8 @@ def pick(
     labels
         OME-Zarr to write with the number of each voxel's particle, from 1.
     scratch
-        Folder for what shards gave, from which a repeated call goes on, removed at the end;
-        beside `mask` if not given.
+        Folder in which what shards gave is kept, so that a repeated call goes on, and
+        removed at the end; that of `mask` if not given.
     overwrite
         Whether something at `labels` may go.
     resources, progress
@@ -235,7 +235,7 @@ def pick(
             open_target(str(mask), array=array),
             config or PickConfig(),
             executor,
-            scratch=Path(scratch) if scratch else path.parent / f".{path.name}.picking",
+            scratch=Path(scratch or path.parent) / f".{path.name}.picking",
             progress=_Report(progress),
             labels=Path(labels) if labels else None,
             overwrite=overwrite,

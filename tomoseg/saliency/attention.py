@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tomoseg.saliency.layers import Pointwise, convolve, mixed, pointwise
+from tomoseg.saliency.layers import Pointwise, convolve, mixed
 
 # Voxels that local attention works on at once: what stays in a CPU's cache, and enough to
 # fill a GPU. Both are constants, so the order of every sum is a function of the shape.
@@ -81,7 +81,7 @@ class Sweeps(nn.Module):
             lines = y.movedim(axis, -2)
             swept, _ = sweep(lines.flatten(0, -3))
             y = swept.unflatten(0, lines.shape[:-2]).movedim(-2, axis)
-        return y.movedim(-1, 1).contiguous()
+        return y.movedim(-1, 1)
 
 
 class GlobalAttention(nn.Module):
@@ -103,7 +103,7 @@ class GlobalAttention(nn.Module):
         """Map ``(N, C, *spatial)`` to the same shape."""
         weights = torch.softmax(self.attend(self.sweeps(x)).flatten(2), dim=1)  # (N, D, P)
         positions = pool_to_grid(x, self.grid).flatten(2)  # (N, C, D)
-        return torch.bmm(positions, weights).view_as(x)
+        return torch.bmm(positions, weights).unflatten(2, x.shape[2:])
 
 
 class LocalAttention(nn.Module):
@@ -155,8 +155,32 @@ def local_attention(
             return local_attention(
                 x.float(), looked.float(), weight, bias, kernel=kernel, dilation=dilation
             )
+    if not torch.is_grad_enabled():
+        return _attend(x, looked, weight, bias, kernel, dilation, out=looked)
     result: Tensor = _LocalAttention.apply(x, looked, weight, bias, kernel, dilation)  # type: ignore[no-untyped-call]
     return result
+
+
+def _attend(
+    x: Tensor,
+    looked: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    kernel: int,
+    dilation: int,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Return the attended features, in `out` if that has their shape; it may be `looked`."""
+    if out is None or out.shape != x.shape:
+        out = torch.empty_like(x)
+    x = x.contiguous()  # channel by channel: one weight meets them all
+    for slab in _slabs(x):
+        weights, total = _weights(looked[slab], weight, bias), torch.zeros_like(x[slab])
+        for k, here, there in _neighbours(slab, x.shape, kernel, dilation):
+            total[here].addcmul_(x[there], weights[:, k : k + 1][here])
+        out[slab] = total
+    return out
 
 
 class _LocalAttention(torch.autograd.Function):
@@ -172,17 +196,13 @@ class _LocalAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, looked, weight, bias)
         ctx.neighbourhood = kernel, dilation
-        out = torch.zeros_like(x)
-        for slab in _slabs(x):
-            weights, total = _weights(looked[slab], weight, bias), out[slab]
-            for k, here, there in _neighbours(slab, x.shape, kernel, dilation):
-                total[here].addcmul_(x[there], weights[:, k : k + 1][here])
-        return out
+        return _attend(x, looked, weight, bias, kernel, dilation)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, looked, weight, bias = ctx.saved_tensors
+        x, grad = x.contiguous(), grad.contiguous()
         grad_x, grad_looked = torch.zeros_like(x), torch.empty_like(looked)
         grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         for slab in _slabs(x):
@@ -194,7 +214,7 @@ class _LocalAttention(torch.autograd.Function):
                 grad_x[there].addcmul_(g[here], weights[:, k : k + 1][here])
             mean = (weights * grad_weights).sum(dim=1, keepdim=True)
             grad_logits = grad_weights.sub_(mean).mul_(weights)  # backwards through softmax
-            grad_looked[slab] = pointwise(grad_logits, weight.T, torch.zeros_like(weight[0]))
+            grad_looked[slab] = _product(weight.T, torch.zeros_like(weight[0]), grad_logits)
             flat = grad_logits.transpose(0, 1).flatten(1)
             grad_weight.addmm_(flat, looked[slab].transpose(0, 1).flatten(1).T)
             grad_bias.add_(flat.sum(dim=1))
@@ -213,7 +233,13 @@ def _slabs(x: Tensor) -> Iterator[Place]:
 
 
 def _weights(looked: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.softmax(pointwise(looked, weight, bias), dim=1)
+    return torch.softmax(_product(weight, bias, looked), dim=1)
+
+
+def _product(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """Map ``(N, I, *spatial)`` to ``(N, O, *spatial)``, contiguous."""
+    y = torch.baddbmm(bias[None, :, None], weight.expand(len(x), -1, -1), x.flatten(2))
+    return y.unflatten(2, x.shape[2:])
 
 
 def _neighbours(

@@ -5,6 +5,8 @@ is folded into the convolution before it: one pass and one tensor less. In-place
 touch only tensors made in the same call, which autograd allows.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,10 +15,28 @@ NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
     2: nn.BatchNorm2d,
     3: nn.BatchNorm3d,
 }
-SLAB_VOXELS = 2**16
-"""Voxels of half a slab of a convolution on a CPU; measured the fastest of 2^13 to 2^17."""
-
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+NATIVE_VALUES = 20480
+"""Up to so many values, but for the last axis of volumes, torch leaves the backward pass of a
+convolution of a single input to its own code, up to ten times slower than oneDNN's."""
+
+
+PARTS = 8
+"""Parts of a map that are made one after the other where two maps join, to hold less."""
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """Return ``(N, C, *spatial)`` in the memory order that its device computes in.
+
+    On a CPU that is channels last, in which oneDNN is twice as fast as in any other; else
+    it is contiguous.
+    """
+    if x.device.type != "cpu":
+        return x.contiguous()
+    if x.shape[1] == 1:  # both orders at once; only strides of 1 tell oneDNN
+        return x.contiguous().view(len(x), *x.shape[2:], 1).movedim(-1, 1)
+    return x.contiguous(memory_format=CHANNELS_LAST[x.dim() - 2])
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation: int = 1) -> Tensor:
@@ -34,33 +54,22 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation:
     Returns
     -------
     Tensor
-        ``(N, O, *spatial)``, contiguous.
+        ``(N, O, *spatial)``, laid out.
 
     Notes
     -----
-    On a CPU, torch unfolds a small single input (27 copies of it, up to ten times slower)
-    and leaves a batch to oneDNN. So a single input goes in slab by slab, each as a batch
-    of its two halves with the planes that they need of their neighbours; what is copied
-    for that stays in the cache. A batch that is trained on goes in channels last: oneDNN's
-    backward pass is then three to five times faster at full resolution.
+    A small single input that is trained on goes in as a batch of its two halves, with the
+    planes that they need of each other: see `NATIVE_VALUES`.
     """
-    function = F.conv3d if x.dim() == 5 else F.conv2d
-    depth = x.shape[2]
-    dim = x.dim() - 2
-    if x.device.type == "cpu" and len(x) > 1 and weight.requires_grad and torch.is_grad_enabled():
-        x = x.contiguous(memory_format=CHANNELS_LAST[dim])
-        return function(x, weight, bias, 1, dilation, dilation).contiguous()
-    if x.device.type != "cpu" or len(x) > 1 or depth % 2:
-        return function(x, weight, bias, 1, dilation, dilation)
-    padding = [0] + [dilation] * (dim - 1)
-    half = max(1, min(depth // 2, SLAB_VOXELS // x[0, 0, 0].numel()))
-    slabs: list[Tensor] = []
-    for start in range(0, depth, 2 * half):
-        planes = min(half, (depth - start) // 2)
-        halves = [_planes(x, start + k * planes, planes, dilation) for k in (0, 1)]
-        batch = torch.cat(halves).contiguous(memory_format=CHANNELS_LAST[dim])
-        slabs.extend(function(batch, weight, bias, 1, padding, dilation).contiguous().chunk(2))
-    return torch.cat(slabs, dim=2)
+    padding = [dilation] * (x.dim() - 2)
+    small = x.device.type == "cpu" and math.prod(x.shape[:4]) <= NATIVE_VALUES
+    learns = torch.is_grad_enabled() and weight.requires_grad
+    if not (small and learns and len(x) == 1 and x.shape[2] % 2 == 0):
+        return _convolution(x, weight, bias, padding=padding, dilation=dilation)
+    half = x.shape[2] // 2
+    halves = [_planes(x, start, half, dilation) for start in (0, half)]
+    y = _convolution(torch.cat(halves), weight, bias, padding=[0, *padding[1:]], dilation=dilation)
+    return torch.cat(y.chunk(2), dim=2)
 
 
 def _planes(x: Tensor, start: int, count: int, margin: int) -> Tensor:
@@ -70,8 +79,28 @@ def _planes(x: Tensor, start: int, count: int, margin: int) -> Tensor:
     return F.pad(x[:, :, first:last], [0, 0] * (x.dim() - 3) + missing)
 
 
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve with kernel 1, as one matrix product.
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    padding: list[int],
+    stride: int = 1,
+    dilation: int = 1,
+) -> Tensor:
+    """Convolve, laid out; by oneDNN on a CPU, which torch by itself asks for large inputs only."""
+    dim = x.dim() - 2
+    x = laid_out(x)
+    if x.device.type == "cpu" and torch.backends.mkldnn.is_available() and not mixed(x):
+        return torch.mkldnn_convolution(
+            x, weight, bias, padding, [stride] * dim, [dilation] * dim, 1
+        )
+    function = F.conv3d if dim == 3 else F.conv2d
+    return function(x, weight, bias, stride, padding, dilation)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve with kernel 1.
 
     Parameters
     ----------
@@ -83,10 +112,10 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``(N, O, *spatial)``.
+        ``(N, O, *spatial)``, laid out.
     """
-    product = torch.baddbmm(bias[None, :, None], weight.expand(len(x), -1, -1), x.flatten(2))
-    return product.view(*product.shape[:2], *x.shape[2:])
+    dim = x.dim() - 2
+    return _convolution(x, weight.view(*weight.shape, *[1] * dim), bias, padding=[0] * dim)
 
 
 def mixed(x: Tensor) -> bool:
@@ -121,7 +150,7 @@ class Pointwise(nn.Module):
 
 
 def halve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve with kernel 2 and stride 2, as one matrix product.
+    """Convolve with kernel 2 and stride 2.
 
     Parameters
     ----------
@@ -133,13 +162,9 @@ def halve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns
     -------
     Tensor
-        ``(N, O, *(spatial / 2))``.
+        ``(N, O, *(spatial / 2))``, laid out.
     """
-    dim = x.dim() - 2
-    x = x.reshape(*x.shape[:2], *(m for n in x.shape[2:] for m in (n // 2, 2)))
-    x = x.permute(0, 1, *range(3, 3 + 2 * dim, 2), *range(2, 2 + 2 * dim, 2))
-    bias = weight.new_zeros(len(weight)) if bias is None else bias
-    return pointwise(x.flatten(1, 1 + dim), weight.flatten(1), bias)
+    return _convolution(x, weight, bias, padding=[0] * (x.dim() - 2), stride=2)
 
 
 class Up(nn.Module):
@@ -161,12 +186,12 @@ class Up(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, inputs, *spatial)`` to ``(N, outputs, *(2 * spatial))``."""
         dim = x.dim() - 2
-        bias = self.bias.repeat_interleave(2**dim)
-        y = pointwise(x, self.weight.flatten(0, -2), bias)  # (N, O * 2**d, *spatial)
-        y = y.view(len(x), *self.weight.shape[:-1], *x.shape[2:])  # (N, O, 2, 2, 2, z, y, x)
-        pairs = [axis for i in range(dim) for axis in (2 + dim + i, 2 + i)]
-        y = y.permute(0, 1, *pairs)  # (N, O, z, 2, y, 2, x, 2)
-        return y.reshape(*y.shape[:2], *(2 * n for n in x.shape[2:]))
+        weight = self.weight.movedim(0, -2)  # (2, 2, 2, O, I)
+        y = pointwise(x, weight.flatten(0, -2), self.bias.repeat(2**dim))
+        y = y.movedim(1, -1).unflatten(-1, weight.shape[:-1])  # (N, z, y, x, 2, 2, 2, O)
+        pairs = [axis for i in range(1, 1 + dim) for axis in (i, dim + i)]
+        y = y.permute(0, *pairs, -1)  # (N, z, 2, y, 2, x, 2, O)
+        return laid_out(y.reshape(len(x), *(2 * n for n in x.shape[2:]), -1).movedim(-1, 1))
 
 
 class ConvNorm(nn.Module):
@@ -185,13 +210,16 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Map ``(N, inputs, *spatial)`` to ``(N, outputs, *spatial)``, halved by `down`."""
         function = halve if self.down else convolve
+        weight: Tensor = self.weight
+        if residual is x and not mixed(x):  # then it is one more tap at the kernel's middle
+            weight, residual = weight + _identity(weight), None
         if self.norm.training:
-            y = function(x, self.weight)
+            y = function(x, weight)
             normalised: Tensor = self.norm(y if residual is None else y + residual)
             return normalised.relu_()
         dim = x.dim() - 2
         scale, shift = frozen_affine(self.norm)
-        y = function(x, self.weight * per_channel(scale, dim + 1), shift)
+        y = function(x, weight * per_channel(scale, dim + 1), shift)
         if residual is not None and mixed(x):
             y = y + residual * per_channel(scale, dim)
         elif residual is not None:
@@ -222,11 +250,23 @@ class Join(nn.Module):
             scale, shift = frozen_affine(self.norm)
             first, second, bias = first * scale[:, None], second * scale[:, None], bias * scale
             bias = bias + shift
-        y = pointwise(a, first, bias)
-        if mixed(y):
-            y = y + pointwise(b, second, torch.zeros_like(bias))
-        else:
-            y.flatten(2).baddbmm_(second.expand(len(b), -1, -1), b.flatten(2))
+        y = _add(pointwise(a, first, bias), b, second)
         if self.norm is not None and not folded:
             y = self.norm(y)
         return y.relu_()
+
+
+def _add(y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Return ``y + pointwise(x, weight)``; where nothing learns, in place and part by part."""
+    if torch.is_grad_enabled():
+        return y + pointwise(x, weight)
+    for part, of_x in zip(y.chunk(PARTS, 2), x.chunk(PARTS, 2), strict=True):
+        part += pointwise(of_x, weight)
+    return y
+
+
+def _identity(weight: Tensor) -> Tensor:
+    """Return the kernel of `weight`'s shape, of edge 3, that changes nothing."""
+    dim = weight.dim() - 2
+    eye = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+    return F.pad(eye.view(*eye.shape, *[1] * dim), [1] * 2 * dim)

@@ -42,5 +42,7 @@ def normalise(values: NDArray[np.generic], location: float, scale: float) -> NDA
     result = values.astype(np.float32)
     result -= np.float32(location)
     result *= np.float32(1 / scale)
-    np.nan_to_num(result, copy=False, nan=0.0, posinf=CLIP, neginf=-CLIP)
-    return np.clip(result, -CLIP, CLIP, out=result)
+    np.clip(result, -CLIP, CLIP, out=result)
+    if np.isnan(result.sum()):
+        np.nan_to_num(result, copy=False)
+    return result

@@ -12,7 +12,7 @@ from engine import SHAPE, config, digests, read, run, run_in_child, write_volume
 
 from tomoseg.blockwise import shard
 from tomoseg.blockwise.clusters import is_private
-from tomoseg.blockwise.execute import Resources
+from tomoseg.blockwise.execute import Resources, machine_memory
 from tomoseg.blockwise.prepare import Request, prepare
 from tomoseg.blockwise.status import read_status
 from tomoseg.errors import (
@@ -299,6 +299,26 @@ def test_resources_divide_cores_and_memory():
     assert Resources(threads=5).lanes("cpu") == 5
     assert Resources(threads=5).lanes("cuda:0") == 1
     assert Resources(workers=4, memory_bytes=400).worker_memory() == 100
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("0::/slurm/job_7/step_0", "sys/fs/cgroup/slurm/job_7/memory.max"),
+        ("4:memory:/slurm/job_7", "sys/fs/cgroup/memory/slurm/job_7/memory.limit_in_bytes"),
+    ],
+)
+def test_a_job_has_the_memory_of_its_control_group(tmp_path, line, file):
+    assert machine_memory(tmp_path) > 2**30  # nothing is limited there
+    groups = tmp_path / "proc" / "self" / "cgroup"
+    groups.parent.mkdir(parents=True)
+    groups.write_text(f"8:pids:/elsewhere\n{line}\n")
+    limit = tmp_path / file
+    limit.parent.mkdir(parents=True)
+    limit.write_text("max\n")
+    assert machine_memory(tmp_path) > 2**30
+    limit.write_text("123456789\n")
+    assert machine_memory(tmp_path) == 123456789
 
 
 def test_the_mean_over_flips_is_a_request_of_its_own(tmp_path, volume, weights, expected):

@@ -6,6 +6,7 @@ overlaps adds up to one. Sums are integers: neither the order of windows nor the
 they are summed in changes a bit. Pure but for `BlendReader`, which reads an image.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -108,11 +109,13 @@ def contribution(
         See `Parts`.
     """
     box = window.core.grow(width).intersect(whole(shape))
-    added = saliency[window.inside(box).slices] * np.float32(FULL)
-    for axis in range(added.ndim):
-        weights = _weights(axis, box, window.core, shape[axis], width)
-        added *= weights.reshape([-1 if k == axis else 1 for k in range(added.ndim)])
-    return box, np.rint(added).astype(np.uint16)
+    first, *others = (
+        _weights(axis, box, window.core, shape[axis], width) for axis in range(saliency.ndim)
+    )
+    added = saliency[window.inside(box).slices] * (first * np.float32(FULL))[:, None, None]
+    added *= functools.reduce(np.multiply.outer, others)
+    added += np.float32(0.5)  # and cut: rounded
+    return box, added.astype(np.uint16)
 
 
 def _weights(axis: int, box: Box, core: Box, length: int, width: int) -> NDArray[np.float32]:

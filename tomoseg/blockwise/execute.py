@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import queue
+import resource
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+import psutil
 
 from tomoseg.blockwise.clusters import (
     LOOK_SECONDS,
@@ -86,13 +89,43 @@ class Resources:
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
     def worker_memory(self) -> int:
-        """Return the bytes that one worker may take, cgroups considered."""
-        from dask.utils import parse_bytes
-        from distributed.system import MEMORY_LIMIT
-
+        """Return the bytes that one worker may take."""
         if self.jobs:
+            from dask.utils import parse_bytes
+
             return int(parse_bytes(self.jobs.memory))
-        return (self.memory_bytes or int(0.8 * MEMORY_LIMIT)) // self.workers
+        return (self.memory_bytes or int(0.8 * machine_memory())) // self.workers
+
+
+def machine_memory(root: Path = Path("/")) -> int:
+    """Return the bytes that a process here may take.
+
+    The machine's, or less where a resource limit or a control group says so: that of the
+    process or any around it, as Slurm makes one for each job.
+
+    Parameters
+    ----------
+    root
+        Where ``proc`` and ``sys`` are.
+    """
+    found = [psutil.virtual_memory().total, resource.getrlimit(resource.RLIMIT_AS)[0]]
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            group = top / path.lstrip("/")
+            found += [_limit(folder / name) for folder in (group, *group.parents)]
+    return min(limit for limit in found if limit > 0)
+
+
+def _limit(file: Path) -> int:
+    """Return the number in a file of a control group, or 0 where there is none."""
+    with contextlib.suppress(OSError, ValueError):  # "max", or a group that has no such file
+        return int(file.read_text())
+    return 0
 
 
 @dataclass(frozen=True)

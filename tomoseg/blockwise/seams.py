@@ -72,16 +72,15 @@ def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box, shape: Index) -
         start = tuple(
             0 if k == axis else a for k, a in enumerate(inner.start)
         )  # the low neighbour belongs to the pair
-        values = saliency[Box(start, inner.stop).slices].astype(np.int16)
-        difference = np.abs(np.diff(values, axis=axis))
-        others = tuple(k for k in range(values.ndim) if k != axis)
-        sums = difference.sum(axis=others, dtype=np.int64)
-        pairs = difference.size // max(1, len(sums))
-        chosen = _kinds(np.arange(len(sums)) + first + 1, shape[axis])
-        total += SeamSums(
-            tuple(int(sums[planes].sum()) for planes in chosen),
-            tuple(int(planes.sum()) * pairs for planes in chosen),
-        )
+        values = np.moveaxis(saliency[Box(start, inner.stop).slices], axis, 0)
+        sums, pairs = [], []
+        for chosen in _kinds(np.arange(len(values) - 1) + first + 1, shape[axis]):
+            planes = np.flatnonzero(chosen)
+            low, high = values[planes], values[planes + 1]
+            difference = np.maximum(low, high) - np.minimum(low, high)
+            sums.append(int(difference.sum(dtype=np.int64)))
+            pairs.append(difference.size)
+        total += SeamSums(tuple(sums), tuple(pairs))
     return total
 
 

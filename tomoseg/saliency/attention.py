@@ -103,7 +103,7 @@ class GlobalAttention(nn.Module):
         """Map ``(N, C, *spatial)`` to the same shape."""
         weights = torch.softmax(self.attend(self.sweeps(x)).flatten(2), dim=1)  # (N, D, P)
         positions = pool_to_grid(x, self.grid).flatten(2)  # (N, C, D)
-        return torch.bmm(positions, weights).unflatten(2, x.shape[2:])
+        return torch.bmm(positions, weights).view(x.shape)
 
 
 class LocalAttention(nn.Module):
@@ -239,7 +239,7 @@ def _weights(looked: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _product(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
     """Map ``(N, I, *spatial)`` to ``(N, O, *spatial)``, contiguous."""
     y = torch.baddbmm(bias[None, :, None], weight.expand(len(x), -1, -1), x.flatten(2))
-    return y.unflatten(2, x.shape[2:])
+    return y.view(*y.shape[:2], *x.shape[2:])
 
 
 def _neighbours(

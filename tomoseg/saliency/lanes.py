@@ -4,6 +4,8 @@ The only home of torch's process-wide switches. A lane runs one window at a time
 intra-op thread; speed comes from several lanes, never from a split sum.
 """
 
+import ctypes
+import functools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,12 @@ import torch
 from torch.utils import deterministic
 
 from tomoseg.errors import RequestError
+
+RETURNED_BYTES = 4 * 2**20
+"""Buffers from this size on go back to the system when they are freed: a window's maps."""
+
+ONE_ARENA, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -3, -1
+"""Parameters of glibc's mallopt (malloc.h)."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,6 +35,7 @@ def lane_setup() -> None:
     rather than wrong. Call it before the first use of CUDA in a process.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    _return_memory()
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     if not torch.are_deterministic_algorithms_enabled():
@@ -37,6 +46,24 @@ def lane_setup() -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+
+
+@functools.cache
+def _return_memory() -> None:
+    """Have freed maps leave the process at once, instead of in pieces that fit nothing.
+
+    Left alone, glibc keeps a heap for every thread and holds up to half of it free. In
+    exchange torch asks for huge pages, so that fresh memory costs little. Other C libraries
+    are left as they are.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    mallopt(ONE_ARENA, 1)
+    mallopt(MMAP_THRESHOLD, RETURNED_BYTES)
+    mallopt(TRIM_THRESHOLD, 4 * RETURNED_BYTES)
 
 
 def map_lanes(

@@ -17,6 +17,8 @@ NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
 }
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
+ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
 NATIVE_VALUES = 20480
 """Up to so many values, but for the last axis of volumes, torch leaves the backward pass of a
 convolution of a single input to its own code, up to ten times slower than oneDNN's."""
@@ -91,7 +93,7 @@ def _convolution(
     """Convolve, laid out; by oneDNN on a CPU, which torch by itself asks for large inputs only."""
     dim = x.dim() - 2
     x = laid_out(x)
-    if x.device.type == "cpu" and torch.backends.mkldnn.is_available() and not mixed(x):
+    if x.device.type == "cpu" and ONEDNN and not mixed(x):
         return torch.mkldnn_convolution(
             x, weight, bias, padding, [stride] * dim, [dilation] * dim, 1
         )
@@ -188,7 +190,9 @@ class Up(nn.Module):
         dim = x.dim() - 2
         weight = self.weight.movedim(0, -2)  # (2, 2, 2, O, I)
         y = pointwise(x, weight.flatten(0, -2), self.bias.repeat(2**dim))
-        y = y.movedim(1, -1).unflatten(-1, weight.shape[:-1])  # (N, z, y, x, 2, 2, 2, O)
+        y = y.movedim(1, -1).view(
+            len(x), *x.shape[2:], *weight.shape[:-1]
+        )  # (N, z, y, x, 2, 2, 2, O)
         pairs = [axis for i in range(1, 1 + dim) for axis in (i, dim + i)]
         y = y.permute(0, *pairs, -1)  # (N, z, 2, y, 2, x, 2, O)
         return laid_out(y.reshape(len(x), *(2 * n for n in x.shape[2:]), -1).movedim(-1, 1))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.segmentation import slic
 
 from tomoseg.intensity import CLIP
 
@@ -45,6 +44,8 @@ def supervoxels(
     skimage rescales an image by its own minimum and maximum, so that a single bright
     voxel would change every label; a compactness divided by the range cancels it.
     """
+    from skimage.segmentation import slic  # a tenth of a process' memory, rarely needed
+
     values = np.clip(window, -CLIP, CLIP)  # gold and ice count as that much, not more
     spread = float(values.max() - values.min())
     labels: NDArray[Any] = slic(

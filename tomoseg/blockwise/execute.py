@@ -108,7 +108,7 @@ def machine_memory(root: Path = Path("/")) -> int:
     root
         Where ``proc`` and ``sys`` are.
     """
-    found = [psutil.virtual_memory().total, resource.getrlimit(resource.RLIMIT_AS)[0]]
+    found: list[int] = [psutil.virtual_memory().total, resource.getrlimit(resource.RLIMIT_AS)[0]]
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)

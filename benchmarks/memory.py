@@ -1,48 +1,53 @@
-"""Peak memory of the process tree over the size of the volume, scope none.
+"""Peak memory of the process tree, and seconds, over the size of the volume; scope none.
 
-    python benchmarks/memory.py 256 512 1024
+    python benchmarks/memory.py 512x512x512 768x768x768 1024x1024x1024 1024x2048x2048
 
-A volume of EDGE^3 uint8 voxels of noise is made as Zarr, shard by shard, and segmented by
-the command line with a small network (so that it ends) and two lanes.
+Sparse MRC files of int8 zeros (z x y x x), the default window, shard and lanes, and a network
+that returns zeros, so that the largest ends; --network takes the shipped one instead, which adds
+what its windows hold, for any size the same.
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import zarr
 from children import run_measured
-from networks import small_weights, tomoseg
+from networks import tomoseg
+from scale import write_sparse
 
-from tomoseg.geometry import Lattice
+SIZES = ("512x512x512", "768x768x768", "1024x1024x1024", "1024x2048x2048")
 
 
-def write_noise(path: Path, edge: int) -> None:
-    array = zarr.create_array(
-        path, shape=(edge,) * 3, chunks=(64,) * 3, shards=(256,) * 3, dtype=np.uint8
-    )
-    tile = np.random.default_rng(0).integers(0, 256, (256,) * 3).astype(np.uint8)
-    for box in Lattice((edge,) * 3, 256):
-        array[box.slices] = tile[tuple(slice(n) for n in box.shape)]
+def command(network: bool, source: Path, output: Path) -> list[str]:
+    """Return what segments a volume."""
+    if network:
+        return tomoseg("segment", source, "--out", output, "--scope", "none", "--quiet")
+    return [sys.executable, str(Path(__file__).with_name("silent.py")), str(source), str(output)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("edges", nargs="*", type=int, default=[256, 512, 1024])
-    parser.add_argument("--workers", type=int, default=1)
-    edges, workers = parser.parse_args().edges, parser.parse_args().workers
-    print(f"{'edge':>6} {'peak MiB':>9} {'seconds':>8}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        weights = small_weights(Path(folder))
-        for edge in edges:
-            source = Path(folder) / f"{edge}.zarr"
-            write_noise(source, edge)
-            arguments = ["--scope", "none", "--halo", "0", "--weights", str(weights)]
-            arguments += ["--voxel-size", "10", "--workers", str(workers), "--quiet"]
-            output = Path(folder) / f"{edge}-out.zarr"
-            found = run_measured(tomoseg("segment", source, "--out", output, *arguments))
-            print(f"{edge:6} {found.peak_bytes / 2**20:9.0f} {found.seconds:8.1f}", flush=True)
+    parser.add_argument("sizes", nargs="*", default=SIZES)
+    parser.add_argument("--network", action="store_true")
+    chosen = parser.parse_args()
+    print("| volume | voxels | peak, MiB | seconds |\n|---|---|---|---|", flush=True)
+    voxels, seconds = [], []
+    for size in chosen.sizes:
+        shape = tuple(map(int, size.split("x")))
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "volume.mrc")
+            write_sparse(source, shape)
+            found = run_measured(command(chosen.network, source, Path(folder, "out.zarr")))
+        voxels.append(float(np.prod(shape)))
+        seconds.append(found.seconds)
+        print(
+            f"| {size} | {voxels[-1]:.3g} | {found.peak_bytes / 2**20:.0f} | {found.seconds:.1f} |",
+            flush=True,
+        )
+    if len(voxels) > 2:
+        print(f"\nseconds over voxels: R^2 {np.corrcoef(voxels, seconds)[0, 1] ** 2:.4f} of a line")
 
 
 if __name__ == "__main__":

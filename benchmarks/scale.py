@@ -31,6 +31,7 @@ import psutil
 from children import Measured, run_measured
 from networks import small_weights, tomoseg
 from recorder import RecordedOnly
+from silent import Silent
 
 from tomoseg.blockwise import shard
 from tomoseg.blockwise.execute import Resources, open_executor
@@ -55,17 +56,6 @@ def write_sparse(path: Path, shape: tuple[int, ...]) -> None:
         file.flush()
     with path.open("r+b") as raw:
         raw.truncate(1024 + length)
-
-
-class Silent:
-    """In place of the network: sees nothing anywhere."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def saliency(self, windows: np.ndarray) -> np.ndarray:
-        """Return zeros."""
-        return np.zeros(windows.shape, np.float32)
 
 
 def prepared(volume: Path, output: Path, **settings: object) -> Prepared:

@@ -101,9 +101,10 @@ class GlobalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C, *spatial)`` to the same shape."""
-        weights = torch.softmax(self.attend(self.sweeps(x)).flatten(2), dim=1)  # (N, D, P)
-        positions = pool_to_grid(x, self.grid).flatten(2)  # (N, C, D)
-        return torch.bmm(positions, weights).view(x.shape)
+        exact = x if mixed(x) else x.float()
+        weights = torch.softmax(self.attend(self.sweeps(exact)).flatten(2), dim=1)  # (N, D, P)
+        positions = pool_to_grid(exact, self.grid).flatten(2)  # (N, C, D)
+        return torch.bmm(positions, weights).view(x.shape).to(x.dtype)
 
 
 class LocalAttention(nn.Module):
@@ -174,9 +175,11 @@ def _attend(
     """Return the attended features, in `out` if that has their shape; it may be `looked`."""
     if out is None or out.shape != x.shape:
         out = torch.empty_like(x)
-    x = x.contiguous()  # channel by channel: one weight meets them all
+    x = x.to(
+        torch.float32, memory_format=torch.contiguous_format
+    )  # channel by channel: one weight meets them all
     for slab in _slabs(x):
-        weights, total = _weights(looked[slab], weight, bias), torch.zeros_like(x[slab])
+        weights, total = _weights(looked[slab].float(), weight, bias), torch.zeros_like(x[slab])
         for k, here, there in _neighbours(slab, x.shape, kernel, dilation):
             total[here].addcmul_(x[there], weights[:, k : k + 1][here])
         out[slab] = total

@@ -90,9 +90,13 @@ def _convolution(
     stride: int = 1,
     dilation: int = 1,
 ) -> Tensor:
-    """Convolve, laid out; by oneDNN on a CPU, which torch by itself asks for large inputs only."""
+    """Convolve, laid out; by oneDNN on a CPU, which torch by itself asks for large inputs only.
+
+    Weights follow the precision of `x`.
+    """
     dim = x.dim() - 2
     x = laid_out(x)
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     if x.device.type == "cpu" and ONEDNN and not mixed(x):
         return torch.mkldnn_convolution(
             x, weight, bias, padding, [stride] * dim, [dilation] * dim, 1
@@ -215,7 +219,8 @@ class ConvNorm(nn.Module):
         """Map ``(N, inputs, *spatial)`` to ``(N, outputs, *spatial)``, halved by `down`."""
         function = halve if self.down else convolve
         weight: Tensor = self.weight
-        if residual is x and not mixed(x):  # then it is one more tap at the kernel's middle
+        if residual is x and not mixed(x):
+            # then it is one more tap at the kernel's middle, which coarse floats can't hold
             weight, residual = weight + _identity(weight), None
         if self.norm.training:
             y = function(x, weight)
@@ -227,7 +232,7 @@ class ConvNorm(nn.Module):
         if residual is not None and mixed(x):
             y = y + residual * per_channel(scale, dim)
         elif residual is not None:
-            y.addcmul_(residual, per_channel(scale, dim))
+            y.addcmul_(residual, per_channel(scale, dim).to(y.dtype))
         return y.relu_()
 
 

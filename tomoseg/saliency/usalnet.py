@@ -133,8 +133,11 @@ class USalNet(nn.Module):
         return features
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the ``(N, 1, *spatial)`` logits of the final output alone."""
-        logits: Tensor = self.head(self.features(x))
+        """Return the ``(N, 1, *spatial)`` logits of the final output alone, float32.
+
+        An `x` in bfloat16 has features, but for attention's sums, computed in bfloat16.
+        """
+        logits: Tensor = self.head(self.features(x).float())
         return logits
 
     def _decoder(self, x: Tensor) -> Iterator[Tensor]:

@@ -27,6 +27,20 @@ OmeVersion = Literal["0.5", "0.4"]
 Split = Literal["none", "distance", "saliency"]
 Connectivity = Literal[26, 18, 6]
 Centre = Literal["half", "half-minus-one"]
+ParticleFormat = Literal[
+    "relion4", "relion5", "warp", "dynamo", "portal", "copick", "imod", "csv", "parquet"
+]
+
+PARTICLE_SUFFIXES: dict[str, ParticleFormat] = {
+    ".star": "relion4",
+    ".tbl": "dynamo",
+    ".ndjson": "portal",
+    ".json": "copick",
+    ".txt": "imod",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
+"""Format of a file of particles whose name says none."""
 
 
 def _require(condition: bool, what: str, expected: object, got: object) -> None:

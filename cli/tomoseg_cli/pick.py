@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from tomoseg.config import Centre, Connectivity, PickConfig, Split
+from tomoseg.config import (
+    PARTICLE_SUFFIXES,
+    Centre,
+    Connectivity,
+    ParticleFormat,
+    PickConfig,
+    Split,
+)
 from tomoseg.errors import RequestError
 from tomoseg_cli.console import ProgressReport, common_options, configure_logging, print_result
 from tomoseg_cli.resources import cluster_of, cluster_options
@@ -36,13 +43,14 @@ LIMITS = {
 @click.option(
     "--out",
     multiple=True,
-    help="File to write, PATH or FORMAT:PATH; may be given several times. Suffixes: .star "
-    "(relion4), .tbl (dynamo), .ndjson (portal), .json (copick), .txt (imod), .csv.",
+    help="File to write, PATH or FORMAT:PATH; may be given several times. Suffixes: "
+    + ", ".join(f"{suffix} ({name})" for suffix, name in PARTICLE_SUFFIXES.items())
+    + ".",
 )
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["relion4", "relion5", "warp", "dynamo", "portal", "copick", "imod", "csv"]),
+    type=click.Choice(get_args(ParticleFormat)),
     help="Of every --out that names none.",
 )
 @click.option("--copick", type=click.Path(path_type=Path), help="Copick project to write to.")

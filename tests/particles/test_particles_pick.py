@@ -11,7 +11,7 @@ from masks import assert_same, balls, blobs, run, target
 
 from tomoseg.blockwise.execute import Resources, Serial, open_executor
 from tomoseg.errors import OutputExistsError, RequestError, Stopped
-from tomoseg.particles import pick as module
+from tomoseg.particles import objects as module
 
 SHAPE = (70, 150, 131)
 

@@ -24,7 +24,10 @@ def test_components_are_those_of_the_whole_for_any_shard(tmp_path, connectivity)
     whole = run(tmp_path, found, connectivity=connectivity)
     small = run(tmp_path, found, connectivity=connectivity, shard=64)
     assert_same(whole, small)
+    assert_same(whole, run(tmp_path, found, connectivity=connectivity, shard=128))
     assert len(small) == count > 300
+    sizes = np.bincount(labels.ravel())[1:]
+    np.testing.assert_array_equal(np.sort(small.columns["voxels"]), np.sort(sizes))
     names = labels[tuple(np.argwhere(mask)[0])], *np.unique(labels)[1:]
     for name in {int(n) for n in names[:60]}:
         at = np.argwhere(labels == name)
@@ -54,12 +57,13 @@ def test_two_voxels_that_touch_across_a_corner_of_shards(tmp_path, corner):
 
 @pytest.mark.parametrize("split", ["distance", "saliency"])
 def test_splitting_is_the_same_for_any_shard(tmp_path, split):
-    mask, saliency = blobs((66, 70, 100), cover=0.1, smooth=2.0)
+    mask, saliency = blobs((66, 50, 140), cover=0.1, smooth=2.0)
     found = target(tmp_path, mask, saliency)
     settings = {"split": split, "diameter_angstrom": 60.0, "min_distance_angstrom": 0.0}
     whole = run(tmp_path, found, **settings, labels=tmp_path / "whole.zarr")
     small = run(tmp_path, found, **settings, shard=64, labels=tmp_path / "small.zarr")
     assert_same(whole, small)
+    assert_same(whole, run(tmp_path, found, **settings, shard=128))
     assert len(whole) > cc3d.connected_components(mask, return_N=True)[1]
     numbers = zarr.open_array(tmp_path / "small.zarr" / "0")[:]
     np.testing.assert_array_equal(numbers, zarr.open_array(tmp_path / "whole.zarr" / "0")[:])

@@ -29,6 +29,7 @@ from tomoseg_cli.running import (
 if TYPE_CHECKING:
     from tomoseg.io.picks import Picks
     from tomoseg.particles.target import Target
+    from tomoseg_cli.pick_files import PickFiles
 
 DEFAULT = PickConfig()
 
@@ -162,7 +163,7 @@ def pick(masks: tuple[str, ...], as_json: bool, **flags: Any) -> int:
                 keep=True,
             )
 
-        opened = each(paths, lambda path: _target(path, flags), stop, name=str, alone=alone)
+        opened = each(paths, lambda path: _target(path, files, flags), stop, name=str, alone=alone)
         targets = [target for target in opened if not isinstance(target, Failed)]
         _require_different(targets)
         files.require_room(targets)
@@ -172,8 +173,9 @@ def pick(masks: tuple[str, ...], as_json: bool, **flags: Any) -> int:
         )
         found = [picks for picks in picked if not isinstance(picks, Failed)]
         failed = [result for result in (*opened, *picked) if isinstance(result, Failed)]
-        written = files.write(found) if found and not stop.is_set() else []
-        if len(found) == len(paths):
+        complete = len(found) == len(paths)
+        written = files.write(found) if complete or (found and not stop.is_set()) else []
+        if complete:
             for target in targets:
                 forget(files.scratch(target))
     if flags["table"]:
@@ -203,11 +205,13 @@ def _masks(masks: tuple[str, ...], flags: dict[str, Any]) -> list[str]:
     return paths
 
 
-def _target(path: str, flags: dict[str, Any]) -> "Target":
+def _target(path: str, files: "PickFiles", flags: dict[str, Any]) -> "Target":
     from tomoseg.particles.target import open_target, renamed
 
     target = open_target(path, array=flags["array"], voxel_size=flags["voxel_size"])
-    return renamed(target, flags["tomo_name"])
+    target = renamed(target, flags["tomo_name"])
+    files.require_known(target)
+    return target
 
 
 def _require_different(targets: "list[Target]") -> None:
@@ -257,6 +261,8 @@ def _report(
         lines.append(f"{total} particles in {part} tomograms")
     if written and len(found) < count:
         lines.append("The same command with --overwrite adds the rest; what is done is kept.")
+    elif found and not written:
+        lines.append("Nothing is written yet; the same command goes on.")
     result = {
         "particles": total,
         "tomograms": tomograms,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from tomoseg.errors import RequestError
 from tomoseg.io.copick import ensure_project, picks_destination
 from tomoseg.io.particle_files import (
+    IN_PIXELS,
     Destination,
     Export,
     parse_destination,
@@ -15,6 +16,7 @@ from tomoseg.io.particle_files import (
     require_room,
     write_particles,
 )
+from tomoseg.io.particle_frames import require_tomogram
 from tomoseg.io.picks import Picks
 from tomoseg.io.storage import require_writable
 from tomoseg.particles.target import Target
@@ -79,6 +81,11 @@ class PickFiles:
             require_room(destination, len(some), overwrite=self.overwrite)
         if self.labels:
             require_writable(self.labels, overwrite=self.overwrite)
+
+    def require_known(self, target: Target) -> None:
+        """Refuse a tomogram that ``--tomograms`` lacks, where files need what it says."""
+        if any(destination.format in IN_PIXELS for destination in self.destinations):
+            require_tomogram(target.name, self.export.tomograms)
 
     def scratch(self, target: Target) -> Path:
         """Return where it is kept what was computed: beside what is written."""

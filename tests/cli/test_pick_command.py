@@ -149,6 +149,36 @@ def test_a_stopped_command_writes_nothing_and_goes_on(tomoseg, tmp_path, monkeyp
     assert labelled.count("TS_1") == labelled.count("TS_2") == labelled.count("TS_3") == 1
 
 
+def test_an_interrupt_at_the_very_end_changes_nothing(tomoseg, tmp_path, monkeypatch):
+    mask, out = write_mask(tmp_path / "m.mrc", (3, 4, 5)), tmp_path / "p.star"
+    original = objects.label_shard
+    monkeypatch.setattr(
+        objects,
+        "label_shard",
+        lambda job, number: (original(job, number), os.kill(os.getpid(), signal.SIGINT)),
+    )
+    code, _, err = tomoseg("pick", mask, "--out", out)
+    assert code == 0, err
+    assert len(starfile.read(out)) == 1
+
+
+def test_a_tomogram_that_relion_does_not_know_is_refused_before_it_is_picked(
+    tomoseg, tmp_path, labelled
+):
+    for number in (1, 2):
+        write_mask(tmp_path / f"TS_{number}.mrc", (3, 4, number))
+    star = tmp_path / "tomograms.star"
+    names = [f"rlnTomo{name}" for name in ("Name", "SizeX", "SizeY", "SizeZ")]
+    head = "".join(f"_{name}\n" for name in (*names, "rlnTomoTiltSeriesPixelSize"))
+    star.write_text(f"data_global\nloop_\n{head}TS_2 160 120 80 2.5\n")
+    out = tmp_path / "all.star"
+    code, _, err = tomoseg("pick", tmp_path / "*.mrc", "--out", out, "--tomograms", star)
+    assert code == 3
+    assert "expected a tomogram TS_1, got TS_2" in err
+    assert labelled == ["TS_2"]
+    assert list(starfile.read(out)["rlnCoordinateX"]) == [8]
+
+
 def test_limits_are_changed_without_beginning_again(tomoseg, tmp_path, labelled, monkeypatch):
     """What was measured is kept until the file is there."""
     mask, out = write_mask(tmp_path / "m.mrc", (3, 4, 5), (3, 4, 6), (10, 20, 30)), tmp_path / "d"

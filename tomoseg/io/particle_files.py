@@ -32,6 +32,9 @@ from tomoseg.io.picks import Picks
 from tomoseg.io.star import read_star, star_text
 from tomoseg.io.storage import publish, require_writable, storage_errors, temporary_sibling
 
+IN_PIXELS: tuple[ParticleFormat, ...] = ("relion4", "relion5", "warp")
+"""Formats whose coordinates refer to the unbinned volume."""
+
 _DYNAMO_COLUMNS = 35
 _NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\s_]')
 """What copick allows in no name of an object, a user or a session."""

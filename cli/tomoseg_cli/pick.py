@@ -102,6 +102,12 @@ LIMITS = {
 @click.option("--max-diameter", type=float, help="Angstrom.")
 @click.option("--min-score", type=float, help="Mean saliency, 0 to 1.")
 @click.option("--max-elongation", type=float, help="Longest over shortest axis.")
+@click.option(
+    "--min-fill",
+    type=float,
+    help="Volume over that of its ellipsoid of inertia: 1 for a solid one, little for membranes.",
+)
+@click.option("--max-fill", type=float, help="The same, to be left with membranes.")
 @click.option("--drop-border", is_flag=True, help="Leave out what touches a face of the volume.")
 @click.option("--binning", type=float, help="Unbinned pixels in a voxel, for STAR. 1 by default.")
 @click.option(
@@ -184,7 +190,10 @@ def pick(masks: tuple[str, ...], as_json: bool, **flags: Any) -> int:
 
 
 def _config(flags: dict[str, Any]) -> PickConfig:
-    same = ("split", "min_score", "max_elongation", "drop_border", "shard")
+    same = (
+        *("split", "min_score", "max_elongation", "min_fill", "max_fill"),
+        *("drop_border", "shard"),
+    )
     connectivity = {str(choice): choice for choice in get_args(Connectivity)}
     return PickConfig(
         connectivity=connectivity[flags["connectivity"]],

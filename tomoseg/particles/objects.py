@@ -18,7 +18,7 @@ from tomoseg.blockwise.execute import Executor, Lost
 from tomoseg.errors import Stopped
 from tomoseg.geometry import Box
 from tomoseg.particles.components import Integers, Sums, empty_sums, join, joined
-from tomoseg.particles.select import suppress
+from tomoseg.particles.select import fill, suppress
 from tomoseg.particles.shard import Job, Owners, label_shard, split_shard, sums_from
 from tomoseg.particles.split import Peaks
 
@@ -87,7 +87,7 @@ class Finder:
             self._lower_neighbours,
         )
         roots = sums.by(component, count)
-        peaks, parents = _best_peaks(self._job, candidates, component, np.cumsum([0, *counts]))
+        peaks, parents = _best_peaks(self._job, candidates, component, self._kept_whole(roots))
         alone = np.ones(count, bool)
         alone[parents] = False
         # labels that a shard has seen in its neighbours alone add no voxel
@@ -98,6 +98,15 @@ class Finder:
         parts = self._split(found) if len(parents) else empty_sums(0)
         every = joined([parts, roots.of(single)])
         return Objects(every, counts, component, place, peaks, parents)
+
+    def _kept_whole(self, components: Sums) -> NDArray[np.bool_]:
+        """Tell which components are not split, for they are shells or curved sheets."""
+        limit = self._job.config.whole_below
+        found = np.zeros(len(components), bool)
+        if limit:
+            held = np.flatnonzero(components.voxels)
+            found[held] = fill(components.of(held), self._job.target.voxel_size_angstrom) < limit
+        return found
 
     def _split(self, objects: Objects) -> Sums:
         """Return the sums of each peak's voxels; a peak without voxels has none."""
@@ -191,9 +200,12 @@ def _best_peaks(
     job: Job,
     peaks: tuple[Integers, NDArray[np.float64], Integers],
     component: Integers,
-    offsets: Integers,
+    whole: NDArray[np.bool_],
 ) -> tuple[Peaks, Integers]:
-    """Return the peaks of components that have several, highest first, and their components."""
+    """Return the peaks of components that have several, highest first, and their components.
+
+    Those that are to stay whole have none.
+    """
     places, heights, labels = peaks
     parents = component[labels]
     order = np.lexsort([*places.T[::-1], -heights])
@@ -202,7 +214,7 @@ def _best_peaks(
     alive = suppress(places.astype(np.float64), apart, parents)
     several = np.bincount(parents[alive], minlength=1) > 1
     kept = np.flatnonzero(alive)
-    kept = kept[several[parents[kept]]]
+    kept = kept[several[parents[kept]] & ~whole[parents[kept]]]
     return Peaks(places[kept], heights[kept]), parents[kept]
 
 

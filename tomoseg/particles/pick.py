@@ -160,7 +160,10 @@ def _claim_scratch(job: Job) -> None:
     wanted = {
         "target": job.target.identity(),
         "voxel_size_angstrom": list(job.target.voxel_size_angstrom),
-        "config": [config.connectivity, job.splitting, config.diameter_angstrom, config.shard],
+        "config": [
+            *(config.connectivity, job.splitting, config.diameter_angstrom, config.shard),
+            config.whole_below,
+        ],
         "versions": {
             "tomoseg": tomoseg.__version__,
             **{name: version(name) for name in ("numpy", "scipy", "connected-components-3d")},

@@ -9,7 +9,8 @@ apart: area under the ROC curve (0.5 is chance), and balanced accuracy (0.5 is c
 threshold that is best on the other tomograms; then how much of the mask lies in objects that
 hold both. ``sheetness`` is that of Martinez-Sanchez et al. (JSB 2014), of the Hessian of the
 smoothed saliency; ``flatness`` that of the second moments of the mask under a Gaussian window,
-or of a whole object; ``fill`` an object's volume over that of its ellipsoid of inertia.
+or of a whole object; ``fill`` an object's volume over that of its ellipsoid of inertia. At last,
+recall, precision and F1 at half a diameter of what pick takes for complexes.
 """
 
 import argparse
@@ -21,10 +22,13 @@ import cc3d
 import mrcfile
 import numpy as np
 from numpy.typing import NDArray
+from pick import run_pick
 from scipy import ndimage
 from scipy.stats import rankdata
 
 import tomoseg
+from tomoseg.config import PickConfig
+from tomoseg.evaluation.particles import Found, match
 from tomoseg.simulate.recipes import standard_recipe
 from tomoseg.simulate.sample import DatasetConfig, Sample, make
 from tomoseg.simulate.scene import Kind
@@ -35,6 +39,16 @@ LEAST = 100
 
 MIXED = 0.1
 """Share of the rarer class from which an object holds both."""
+
+DIAMETER = 150.0
+"""Angstrom, of the complexes."""
+
+LEAST_VOLUME = 50_000.0
+"""Cubic angstrom of a pick."""
+
+LEAST_FILL = 0.4
+SHEET, SHEET_SIGMA = 0.8, 4
+"""Sheetness above which a voxel is left out, and the smoothing in voxels."""
 
 Scores = dict[str, list[tuple[NDArray, NDArray]]]
 """Of each measure, for each tomogram: its values, and whether it is a membrane."""
@@ -149,6 +163,30 @@ def judge_objects(labels: NDArray, classes: NDArray, fields: dict[str, NDArray],
     return mixed, total, sum(membrane), len(membrane)
 
 
+def picked(mask: NDArray, sheet: NDArray, true: NDArray) -> dict[str, Found]:
+    """Return how picks of a mask, whole or without sheets, agree with true centres."""
+    found = {}
+    for cut, voxels in (("", mask), (", voxels of sheets left out", mask & (sheet <= SHEET))):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "m.mrc")
+            with mrcfile.new(path) as file:
+                file.set_data(voxels.astype(np.int8))
+                file.set_volume()
+                file.voxel_size = VOXEL
+            for split in ("none", "distance"):
+                for fill in (None, LEAST_FILL):
+                    config = PickConfig(
+                        diameter_angstrom=DIAMETER,
+                        split=split,
+                        min_volume_angstrom3=LEAST_VOLUME,
+                        min_fill=fill,
+                    )
+                    name = f"--split {split}" + (f" --min-fill {fill}" if fill else "") + cut
+                    centres = run_pick(path, config).centres
+                    found[name] = match(centres, true, DIAMETER / 2 / VOXEL)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -158,6 +196,7 @@ def main() -> None:
     options = parser.parse_args()
     voxels: Scores = {}
     objects: Scores = {}
+    picks: dict[str, list[Found]] = {}
     counts = np.zeros(4)
     for seed in range(options.tomograms):
         sample = simulate(seed, options.structures)
@@ -169,16 +208,22 @@ def main() -> None:
         for name, field in fields.items():
             voxels.setdefault(name, []).append((field[known], membrane))
         labels = cc3d.connected_components(mask, connectivity=26)
-        found = judge_objects(labels, sample.classes, fields, objects)
-        counts += found
-        print(
-            f"seed {seed}: {membrane.mean():.2f} of the voxels are membranes; {found}", flush=True
-        )
+        counts += judge_objects(labels, sample.classes, fields, objects)
+        print(f"seed {seed}: {membrane.mean():.2f} of the voxels are membranes", flush=True)
+        true = [p.centre_zyx for p in sample.particles if p.kind == Kind.COMPLEX]
+        sheet = fields[f"sheetness, {SHEET_SIGMA} voxels"]
+        for name, one in picked(mask, sheet, np.array(true)).items():
+            picks.setdefault(name, []).append(one)
     mixed, total, membranes, number = counts
     print(f"{membranes:.0f} of {number:.0f} objects are membranes")
     print(f"{mixed / total:.2f} of the mask lies in objects that hold both")
     show("voxels", voxels)
     show("objects", objects)
+    for name, each in picks.items():
+        means = [
+            np.mean([getattr(f, rate) for f in each]) for rate in ("recall", "precision", "f1")
+        ]
+        print(f"{name:64} " + "  ".join(f"{mean:.3f}" for mean in means))
 
 
 if __name__ == "__main__":

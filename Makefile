@@ -1,6 +1,7 @@
 # make demo   a tomogram with known objects, segmented, scored and drawn: see demo/
 # make test   everything that CI checks
 # make check  the static checks alone
+# make browser  a Chromium for the test of the report: a Debian package, as root
 # make docs   the documentation as a site: see site/index.html
 
 VENV ?= .venv
@@ -9,12 +10,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs format clean
+.PHONY: demo test check browser docs format clean
 
 demo: $(STAMP)
 	$(BIN)/python benchmarks/demo.py demo
 
-test: check
+test: check browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
@@ -22,6 +23,16 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# without one, and without root to install it, the test is skipped
+browser:
+	@for name in chromium-headless-shell chromium chromium-browser google-chrome; do \
+	  command -v $$name >/dev/null && exit 0; \
+	done; \
+	[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq \
+	  -o DPkg::Lock::Timeout=120 --no-install-recommends chromium-headless-shell >/dev/null \
+	  || echo 'make browser: no Chromium could be installed' >&2
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

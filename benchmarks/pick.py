@@ -13,7 +13,6 @@ pick and, where dask-image is installed in the Python given by --dask-image, its
 """
 
 import argparse
-import resource
 import tempfile
 import threading
 from pathlib import Path
@@ -146,14 +145,8 @@ def write_balls(path: Path, shape: tuple[int, int, int], objects: int) -> None:
 
 def figures(found: Measured) -> str:
     """Return what a command took; processor time, for the machine may have other work."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = usage.ru_utime + usage.ru_stime - sum(_counted)
-    _counted.append(spent)
     peak = found.peak_bytes / 2**20
-    return f"{found.seconds:.1f} s, {spent:.1f} s of processors, peak {peak:.0f} MiB"
-
-
-_counted: list[float] = []
+    return f"{found.seconds:.1f} s, {found.cpu_seconds:.1f} s of processors, peak {peak:.0f} MiB"
 
 
 def large(options: argparse.Namespace) -> None:

@@ -27,6 +27,20 @@ OmeVersion = Literal["0.5", "0.4"]
 Split = Literal["none", "distance", "saliency"]
 Connectivity = Literal[26, 18, 6]
 Centre = Literal["half", "half-minus-one"]
+ParticleFormat = Literal[
+    "relion4", "relion5", "warp", "dynamo", "portal", "copick", "imod", "csv", "parquet"
+]
+
+PARTICLE_SUFFIXES: dict[str, ParticleFormat] = {
+    ".star": "relion4",
+    ".tbl": "dynamo",
+    ".ndjson": "portal",
+    ".json": "copick",
+    ".txt": "imod",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
+"""Format of a file of particles whose name says none."""
 
 
 def _require(condition: bool, what: str, expected: object, got: object) -> None:
@@ -275,6 +289,9 @@ class PickConfig:
         Mean saliency over a particle, 0 to 1.
     max_elongation
         Longest over shortest principal axis.
+    min_fill, max_fill
+        Volume over that of the ellipsoid of inertia: little for shells and curved sheets.
+        Objects below either are not split.
     drop_border
         Whether particles that touch a face of the volume go.
     shard
@@ -293,6 +310,8 @@ class PickConfig:
     max_diameter_angstrom: float | None = None
     min_score: float | None = None
     max_elongation: float | None = None
+    min_fill: float | None = None
+    max_fill: float | None = None
     drop_border: bool = False
     shard: int = 256
 
@@ -314,6 +333,11 @@ class PickConfig:
             if name.startswith(("min_", "max_", "diameter")) and value is not None:
                 allowed = value > 0 or (value == 0 and name.startswith("min_"))
                 _require(allowed, name.replace("_", " "), "a number above 0", value)
+
+    @property
+    def whole_below(self) -> float:
+        """Fill below which an object is not split, but kept or left out as it is."""
+        return max(self.min_fill or 0.0, self.max_fill or 0.0)
 
     def splitting(self, *, scored: bool) -> Split:
         """Return how touching particles are told apart, with or without saliency."""

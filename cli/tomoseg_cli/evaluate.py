@@ -6,12 +6,9 @@ from typing import Any, get_args
 
 import click
 
-from tomoseg.config import Centre, PickConfig
+from tomoseg.config import PARTICLE_SUFFIXES, Centre, PickConfig
 from tomoseg.errors import RequestError
 from tomoseg_cli.console import ProgressReport, common_options, configure_logging, print_result
-
-PARTICLES = (".star", ".tbl", ".ndjson", ".json", ".txt", ".csv")
-"""As in `tomoseg.io.particle_files`, which loads numpy; a test compares them."""
 
 
 @click.command()
@@ -52,12 +49,12 @@ def evaluate(
     output of segment the saliency. What is not 0 in TRUTH is inside. Volumes are read block
     by block.
 
-    Particles (STAR, copick JSON, CSV with columns z, y, x in voxels, ndjson, Dynamo, IMOD) are
-    matched one to one, within --distance. Against a mask, and without --distance, a particle
-    counts for the object of the mask that it lies in.
+    Particles (STAR, copick JSON, CSV or Parquet with columns z, y, x in voxels, ndjson, Dynamo,
+    IMOD) are matched one to one, within --distance. Against a mask, and without --distance, a
+    particle counts for the object of the mask that it lies in.
     """
     configure_logging(quiet=quiet, verbose=verbose)
-    files = sum(Path(side).suffix.lower() in PARTICLES for side in (prediction, truth))
+    files = sum(Path(side).suffix.lower() in PARTICLE_SUFFIXES for side in (prediction, truth))
     with ProgressReport(quiet=quiet) as progress:
         if files or flags["particles"]:
             return _print(_particles(prediction, truth, flags, progress), as_json=as_json)

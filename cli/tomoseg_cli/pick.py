@@ -1,20 +1,35 @@
 """``tomoseg pick``: masks in, particles out, in the files of the field's programs."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from tomoseg.config import Centre, Connectivity, PickConfig, Split
+from tomoseg.config import (
+    PARTICLE_SUFFIXES,
+    Centre,
+    Connectivity,
+    ParticleFormat,
+    PickConfig,
+    Split,
+)
 from tomoseg.errors import RequestError
 from tomoseg_cli.console import ProgressReport, common_options, configure_logging, print_result
 from tomoseg_cli.resources import cluster_of, cluster_options
-from tomoseg_cli.running import open_lazily, stop_on_signal
+from tomoseg_cli.running import (
+    Failed,
+    each,
+    exit_code,
+    open_lazily,
+    stop_on_signal,
+    write_table,
+)
 
 if TYPE_CHECKING:
-    from tomoseg.io.particle_files import Destination, Export
     from tomoseg.io.picks import Picks
     from tomoseg.particles.target import Target
+    from tomoseg_cli.pick_files import PickFiles
 
 DEFAULT = PickConfig()
 
@@ -36,13 +51,14 @@ LIMITS = {
 @click.option(
     "--out",
     multiple=True,
-    help="File to write, PATH or FORMAT:PATH; may be given several times. Suffixes: .star "
-    "(relion4), .tbl (dynamo), .ndjson (portal), .json (copick), .txt (imod), .csv.",
+    help="File to write, PATH or FORMAT:PATH; may be given several times. Suffixes: "
+    + ", ".join(f"{suffix} ({name})" for suffix, name in PARTICLE_SUFFIXES.items())
+    + ".",
 )
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["relion4", "relion5", "warp", "dynamo", "portal", "copick", "imod", "csv"]),
+    type=click.Choice(get_args(ParticleFormat)),
     help="Of every --out that names none.",
 )
 @click.option("--copick", type=click.Path(path_type=Path), help="Copick project to write to.")
@@ -86,6 +102,12 @@ LIMITS = {
 @click.option("--max-diameter", type=float, help="Angstrom.")
 @click.option("--min-score", type=float, help="Mean saliency, 0 to 1.")
 @click.option("--max-elongation", type=float, help="Longest over shortest axis.")
+@click.option(
+    "--min-fill",
+    type=float,
+    help="Volume over that of its ellipsoid of inertia: 1 for a solid one, little for membranes.",
+)
+@click.option("--max-fill", type=float, help="The same, to be left with membranes.")
 @click.option("--drop-border", is_flag=True, help="Leave out what touches a face of the volume.")
 @click.option("--binning", type=float, help="Unbinned pixels in a voxel, for STAR. 1 by default.")
 @click.option(
@@ -102,6 +124,11 @@ LIMITS = {
 )
 @click.option("--shard", type=int, default=DEFAULT.shard, show_default=True)
 @cluster_options
+@click.option(
+    "--table",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV file to write of what became of each mask.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @common_options
 def pick(masks: tuple[str, ...], as_json: bool, **flags: Any) -> int:
@@ -111,42 +138,62 @@ def pick(masks: tuple[str, ...], as_json: bool, **flags: Any) -> int:
     tomoseg pick mask.zarr --out particles.star --diameter 250
     tomoseg pick masks/*.zarr --out relion5:all.star --tomograms tomograms.star
 
-    Repeat an interrupted command to go on where it stopped.
+    A mask that fails does not hold up the rest. Repeat an interrupted command to go on where it
+    stopped.
     """
     configure_logging(quiet=flags["quiet"], verbose=flags["verbose"])
-    config, export = _config(flags), _export(flags)
-    destinations = _destinations(flags, len(masks))
-    targets = _targets(masks, flags)
+    from tomoseg_cli.pick_files import PickFiles
+
+    config, files = _config(flags), PickFiles.of_flags(flags)
+    paths = _masks(masks, flags)
     resources = cluster_of(flags)
-    _require_writable(targets, destinations, export, flags)
+    alone = len(paths) == 1
     with (
         stop_on_signal("shards") as stop,
         ProgressReport(quiet=flags["quiet"]) as progress,
         open_lazily(resources, stop) as executor,
     ):
+        from tomoseg.particles.pick import forget
         from tomoseg.particles.pick import pick as run
 
-        found = []
-        for target in targets:
-            report = progress if len(targets) == 1 else progress.of(target.name)
-            found.append(
-                run(
-                    target,
-                    config,
-                    executor(),
-                    scratch=_scratch(destinations, flags, target),
-                    progress=report,
-                    labels=flags["labels"],
-                    overwrite=flags["overwrite"],
-                    memory_bytes=resources.worker_memory(),
-                )
+        def one(target: "Target") -> "Picks":
+            return run(
+                target,
+                config,
+                executor(),
+                scratch=files.scratch(target),
+                progress=progress if alone else progress.of(target.name),
+                labels=files.labels,
+                overwrite=files.overwrite,
+                memory_bytes=resources.worker_memory(),
+                keep=True,
             )
-    written = _write(found, destinations, export, flags)
-    return _report(found, written, as_json=as_json)
+
+        opened = each(paths, lambda path: _target(path, files, flags), stop, name=str, alone=alone)
+        targets = [target for target in opened if not isinstance(target, Failed)]
+        _require_different(targets)
+        files.require_room(targets)
+        width = 1 if alone or not targets else executor().width
+        picked = each(
+            targets, one, stop, name=lambda target: target.mask.path, alone=alone, width=width
+        )
+        found = [picks for picks in picked if not isinstance(picks, Failed)]
+        failed = [result for result in (*opened, *picked) if isinstance(result, Failed)]
+        complete = len(found) == len(paths)
+        written = files.write(found) if complete or (found and not stop.is_set()) else []
+        if complete:
+            for target in targets:
+                forget(files.scratch(target))
+    if flags["table"]:
+        _write_table(flags["table"], found, failed)
+    return _report(found, failed, written, len(paths), as_json=as_json)
 
 
 def _config(flags: dict[str, Any]) -> PickConfig:
-    same = ("split", "min_score", "max_elongation", "drop_border", "shard")
+    same = (
+        *("split", "min_score", "max_elongation", "min_fill", "max_fill"),
+        *("drop_border", "shard"),
+    )
     connectivity = {str(choice): choice for choice in get_args(Connectivity)}
     return PickConfig(
         connectivity=connectivity[flags["connectivity"]],
@@ -155,50 +202,28 @@ def _config(flags: dict[str, Any]) -> PickConfig:
     )
 
 
-def _export(flags: dict[str, Any]) -> "Export":
-    from tomoseg.io.particle_files import Export, read_tomograms
-
-    return Export(
-        centre=flags["centre"],
-        binning=flags["binning"],
-        tomograms=read_tomograms(flags["tomograms"]) if flags["tomograms"] else None,
-        object_name=flags["object_name"],
-        user=flags["user"],
-        session=flags["session"],
-    )
-
-
-def _destinations(flags: dict[str, Any], count: int) -> "list[Destination]":
-    """Return the files that were asked for, and refuse what cannot be."""
-    from tomoseg.io.particle_files import parse_destination
-
-    found = [parse_destination(text, flags["file_format"]) for text in flags["out"]]
-    if not (found or flags["copick"] or flags["labels"]):
-        raise RequestError(
-            "pick: expected somewhere to write to, got nothing.",
-            "Give --out particles.star, --copick PROJECT or --labels LABELS.zarr.",
-        )
-    if len({destination.path for destination in found}) < len(found):
-        raise RequestError("--out: expected different files, got one twice.")
-    for flag in ("labels", "tomo_name", "array"):
-        if count > 1 and flags[flag]:
-            name = flag.replace("_", "-")
-            raise RequestError(f"--{name}: expected one mask with it, got {count}.")
-    return found
-
-
-def _targets(masks: tuple[str, ...], flags: dict[str, Any]) -> "list[Target]":
+def _masks(masks: tuple[str, ...], flags: dict[str, Any]) -> list[str]:
+    """Return the paths of all masks, and refuse what goes with one of them alone."""
     from tomoseg.io.volume import find_inputs
-    from tomoseg.particles.target import open_target, renamed
 
     paths = find_inputs(masks)
-    targets = [
-        renamed(
-            open_target(path, array=flags["array"], voxel_size=flags["voxel_size"]),
-            flags["tomo_name"],
-        )
-        for path in paths
-    ]
+    for flag in ("labels", "tomo_name", "array"):
+        if len(paths) > 1 and flags[flag]:
+            name = flag.replace("_", "-")
+            raise RequestError(f"--{name}: expected one mask with it, got {len(paths)}.")
+    return paths
+
+
+def _target(path: str, files: "PickFiles", flags: dict[str, Any]) -> "Target":
+    from tomoseg.particles.target import open_target, renamed
+
+    target = open_target(path, array=flags["array"], voxel_size=flags["voxel_size"])
+    target = renamed(target, flags["tomo_name"])
+    files.require_known(target)
+    return target
+
+
+def _require_different(targets: "list[Target]") -> None:
     names = [target.name for target in targets]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -206,63 +231,28 @@ def _targets(masks: tuple[str, ...], flags: dict[str, Any]) -> "list[Target]":
             f"pick: expected tomograms of different names, got {', '.join(twice)} twice.",
             "Pick them one by one, with --tomo-name.",
         )
-    return targets
 
 
-def _everything(
-    targets: "list[Any]", destinations: "list[Destination]", export: "Export", flags: dict[str, Any]
-) -> "list[tuple[list[Any], Destination]]":
-    """Return which tomograms (or their particles) go to which file."""
-    from tomoseg.io.copick import picks_destination
-
-    files = [(targets, destination) for destination in destinations]
-    if flags["copick"]:
-        files += [([t], picks_destination(flags["copick"], t.name, export)) for t in targets]
-    return files
-
-
-def _require_writable(
-    targets: "list[Target]",
-    destinations: "list[Destination]",
-    export: "Export",
-    flags: dict[str, Any],
-) -> None:
-    from tomoseg.io.particle_files import require_room
-    from tomoseg.io.storage import require_writable
-
-    for some, destination in _everything(targets, destinations, export, flags):
-        require_room(destination, len(some), overwrite=flags["overwrite"])
-    if flags["labels"]:
-        require_writable(flags["labels"], overwrite=flags["overwrite"])
+def _write_table(path: Path, found: "list[Picks]", failed: list[Failed]) -> None:
+    """Write a row for each mask, as CSV."""
+    rows: list[dict[str, Any]] = [
+        {"tomogram": picks.name, "status": "done", "particles": len(picks)} for picks in found
+    ]
+    rows += [
+        {"tomogram": one.input, "status": "failed", "error": one.error["message"]} for one in failed
+    ]
+    write_table(path, ("tomogram", "status", "particles", "error"), rows)
 
 
-def _scratch(destinations: "list[Destination]", flags: dict[str, Any], target: "Target") -> Path:
-    """Return where results of shards are kept: beside what is written."""
-    first: Path = destinations[0].path if destinations else flags["copick"] or flags["labels"]
-    folder = first.absolute().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f".{first.name}.{target.name}.picking"
-
-
-def _write(
+def _report(
     found: "list[Picks]",
-    destinations: "list[Destination]",
-    export: "Export",
-    flags: dict[str, Any],
-) -> list[str]:
-    from tomoseg.io.copick import ensure_project
-    from tomoseg.io.particle_files import write_particles
-
-    if flags["copick"]:
-        ensure_project(flags["copick"], export, is_particle=True)
-    written = []
-    for some, destination in _everything(found, destinations, export, flags):
-        write_particles(some, destination, export, overwrite=flags["overwrite"])
-        written.append(str(destination.path))
-    return written + ([str(flags["labels"])] if flags["labels"] else [])
-
-
-def _report(found: "list[Picks]", written: list[str], *, as_json: bool) -> int:
+    failed: list[Failed],
+    written: list[str],
+    count: int,
+    *,
+    as_json: bool,
+) -> int:
+    """Print what became of the masks and return the exit code."""
     tomograms = [
         {
             "name": picks.name,
@@ -274,9 +264,20 @@ def _report(found: "list[Picks]", written: list[str], *, as_json: bool) -> int:
     ]
     total = sum(len(picks) for picks in found)
     lines = [f"{t['name']}: {t['particles']} particles" for t in tomograms]
-    if len(found) > 1:
-        lines.append(f"{total} particles in {len(found)} tomograms")
-    text = "\n".join([*lines, *written])
-    result = {"particles": total, "tomograms": tomograms, "written": written}
-    print_result(result, text, as_json=as_json)
-    return 0
+    lines += [f"{one.input}: {one.error['message']}" for one in failed]
+    if count > 1:
+        part = f"{len(found)} of {count}" if len(found) < count else count
+        lines.append(f"{total} particles in {part} tomograms")
+    if written and len(found) < count:
+        lines.append("The same command with --overwrite adds the rest; what is done is kept.")
+    elif found and not written:
+        lines.append("Nothing is written yet; the same command goes on.")
+    result = {
+        "particles": total,
+        "tomograms": tomograms,
+        "failed": [dataclasses.asdict(one) for one in failed],
+        "not_begun": count - len(found) - len(failed),
+        "written": written,
+    }
+    print_result(result, "\n".join([*lines, *written]), as_json=as_json)
+    return exit_code([one.error for one in failed], done=len(found), count=count)

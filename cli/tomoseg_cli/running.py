@@ -1,22 +1,110 @@
-"""What commands that compute share: when to stop, an executor on demand, their words."""
+"""What commands that compute share: when to stop, an executor on demand, many works, words."""
 
 import contextlib
+import csv
 import functools
 import os
 import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tomoseg.errors import RequestError
-from tomoseg_cli.console import INTERRUPTED
+from tomoseg.errors import ExecutorError, RequestError, Stopped, TomosegError
+from tomoseg.io.storage import storage_errors
+from tomoseg_cli.console import INTERRUPTED, describe_error, error_as_dict
 
 if TYPE_CHECKING:
     from tomoseg.blockwise.execute import Executor, Resources
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One of several works that came to no result.
+
+    Parameters
+    ----------
+    input
+        What it was for.
+    error
+        Plain JSON values, as `tomoseg_cli.console.error_as_dict` has them.
+    """
+
+    input: str
+    error: dict[str, Any]
+
+
+def each(
+    items: Sequence[T],
+    work: Callable[[T], R],
+    stop: threading.Event,
+    *,
+    name: Callable[[T], str],
+    alone: bool,
+    width: int = 1,
+) -> list[R | Failed]:
+    """Return what became of each; one that fails does not hold up the rest.
+
+    Parameters
+    ----------
+    items, work
+        What is done, and with what.
+    stop
+        Once it is set no other one is begun.
+    name
+        What an item is called.
+    alone
+        Whether there is but one, whose error is raised.
+    width
+        How many are worked on at once.
+
+    Raises
+    ------
+    ExecutorError
+        Where none can be done.
+    """
+
+    def one(item: T) -> R | Failed | None:
+        if stop.is_set():
+            return None
+        try:
+            return work(item)
+        except Exception as error:
+            if alone or isinstance(error, ExecutorError):
+                raise
+            click.echo(f"{name(item)}: {describe_error(error)}", err=True)
+            return Failed(name(item), error_as_dict(error))
+
+    with ThreadPoolExecutor(width, "tomogram") as pool:
+        every = pool.map(one, items) if width > 1 else map(one, items)
+        return [result for result in every if result is not None]
+
+
+def exit_code(errors: Sequence[dict[str, Any]], *, done: int, count: int) -> int:
+    """Return the exit code of a command of whose `count` works `done` are done."""
+    if done == count:
+        return 0
+    resumable = any(error["exit_code"] == Stopped.exit_code for error in errors)
+    every = len(errors) == count
+    return TomosegError.exit_code if every and not resumable else Stopped.exit_code
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write a row for each work, as CSV; of a row what is no column is left out."""
+    with storage_errors("Writing", path), path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,8 @@
 """``tomoseg segment``: tomograms in, stitched OME-Zarr masks out."""
 
-import csv
 import dataclasses
 import shlex
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -22,19 +20,24 @@ from tomoseg.config import (
     SegmentConfig,
     Unify,
 )
-from tomoseg.errors import ExecutorError, RequestError, Stopped, TomosegError
-from tomoseg.io.storage import storage_errors
+from tomoseg.errors import RequestError
 from tomoseg_cli.batch import Item, find_items, output_paths
 from tomoseg_cli.console import (
     ProgressReport,
     common_options,
     configure_logging,
-    describe_error,
-    error_as_dict,
     print_result,
 )
 from tomoseg_cli.resources import resource_options, resources_of, share_of
-from tomoseg_cli.running import open_lazily, stop_on_signal, summary_text
+from tomoseg_cli.running import (
+    Failed,
+    each,
+    exit_code,
+    open_lazily,
+    stop_on_signal,
+    summary_text,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from tomoseg.blockwise.execute import Executor, Resources
@@ -169,35 +172,27 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
             f"--roi: expected one input with it, got {len(pairs)}.",
             "Give each its own in a table of inputs (NAME.csv, column roi).",
         )
-    results: list[dict[str, Any]] = []
+    alone = len(pairs) == 1
     with (
         stop_on_signal("shards") as stop,
         ProgressReport(quiet=flags["quiet"]) as progress,
         open_lazily(resources, stop) as executor,
     ):
 
-        def one(pair: tuple[Item, Path]) -> dict[str, Any] | None:
+        def one(pair: tuple[Item, Path]) -> dict[str, Any]:
             item, output = pair
-            path = item.path
-            if stop.is_set():
-                return None
-            try:
-                own = dataclasses.replace(config, **item.changes)
-                prepared = _prepare(item, output, own, resources, flags)
-                if flags["dry_run"]:
-                    return prepared.describe()
-                report = progress if len(pairs) == 1 else progress.of(output.stem)
-                return {"input": path, **_run(prepared, share, executor(), report)}
-            except Exception as error:
-                if len(pairs) == 1 or isinstance(error, ExecutorError):
-                    raise
-                click.echo(f"{path}: {describe_error(error)}", err=True)
-                return {"input": path, "error": error_as_dict(error)}
+            own = dataclasses.replace(config, **item.changes)
+            prepared = _prepare(item, output, own, resources, flags)
+            if flags["dry_run"]:
+                return prepared.describe()
+            report = progress if alone else progress.of(output.stem)
+            return {"input": item.path, **_run(prepared, share, executor(), report)}
 
-        width = 1 if len(pairs) == 1 or flags["dry_run"] else executor().width
-        with ThreadPoolExecutor(width, "tomogram") as pool:
-            every = pool.map(one, pairs) if width > 1 else map(one, pairs)
-            results = [result for result in every if result is not None]
+        width = 1 if alone or flags["dry_run"] else executor().width
+        found = each(pairs, one, stop, name=lambda pair: pair[0].path, alone=alone, width=width)
+    results = [
+        dataclasses.asdict(result) if isinstance(result, Failed) else result for result in found
+    ]
     if flags["table"]:
         _write_table(flags["table"], results)
     return _report(results, len(pairs), as_json=as_json, dry_run=flags["dry_run"])
@@ -228,13 +223,12 @@ def _write_table(path: Path, results: list[dict[str, Any]]) -> None:
         *("input", "status", "output", "shards", "computed"),
         *("salient_fraction", "seam", "error"),
     )
-    with storage_errors("Writing", path), path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
-        writer.writeheader()
-        for result in results:
-            error = result.get("error", {}).get("message", "")
-            done = "done" if result.get("computed") else "done before"
-            writer.writerow(result | {"status": "failed" if error else done, "error": error})
+    rows = []
+    for result in results:
+        error = result.get("error", {}).get("message", "")
+        done = "done" if result.get("computed") else "done before"
+        rows.append(result | {"status": "failed" if error else done, "error": error})
+    write_table(path, columns, rows)
 
 
 def _prepare(
@@ -277,19 +271,16 @@ def _run(
 
 def _report(results: list[dict[str, Any]], count: int, *, as_json: bool, dry_run: bool) -> int:
     """Print what became of the inputs and return the exit code."""
-    failed = [result for result in results if "error" in result]
-    if count == 1:
-        print_result(results[0], _text(results[0], dry_run=dry_run), as_json=as_json)
-        return 0
     text = "\n".join(_text(result, dry_run=dry_run) for result in results)
-    left = count - len(results)
-    outcome = {"results": results, "failed": len(failed), "not_begun": left}
-    text += f"\n{count - left - len(failed)} of {count} done, {len(failed)} failed"
-    print_result(outcome, text, as_json=as_json)
-    if not failed and not left:
+    errors = [result["error"] for result in results if "error" in result]
+    done = len(results) - len(errors)
+    if count == done == 1:
+        print_result(results[0], text, as_json=as_json)
         return 0
-    resumable = any(result["error"]["exit_code"] == Stopped.exit_code for result in failed)
-    return TomosegError.exit_code if len(failed) == count and not resumable else Stopped.exit_code
+    text += f"\n{done} of {count} done, {len(errors)} failed"
+    outcome = {"results": results, "failed": len(errors), "not_begun": count - len(results)}
+    print_result(outcome, text, as_json=as_json)
+    return exit_code(errors, done=done, count=count)
 
 
 def _text(result: dict[str, Any], *, dry_run: bool) -> str:

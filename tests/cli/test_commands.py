@@ -6,6 +6,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+from outputs import make_output
 from phantom import phantom
 from tomoseg_cli.running import parse_bytes
 
@@ -168,6 +169,20 @@ def test_what_cannot_be_met_is_refused_and_leaves_nothing(
     assert said in err
     assert not out
     assert not output.exists()
+
+
+def test_an_output_is_no_tomogram(tomoseg, tomogram, tmp_path):
+    """Its saliency would be segmented without a word."""
+    output, again = make_output(tomogram, np.zeros((20, 70, 66), np.uint8)), tmp_path / "o.zarr"
+    for path, options in (
+        (output, ()),
+        (output, ("--array", "labels/mask/0")),
+        (output / "labels" / "mask" / "0", ()),
+    ):
+        code, _, err = tomoseg("segment", path, "--out", again, *options, *RANDOM)
+        assert code == 1
+        assert f"expected a tomogram, found what tomoseg made of {tomogram}" in err
+        assert not again.exists()
 
 
 @pytest.mark.parametrize("voxel_size", [0, 1])

@@ -7,9 +7,6 @@ from typing import Any
 import mrcfile
 import numpy as np
 import pytest
-from tomoseg_cli.evaluate import PARTICLES
-
-from tomoseg.io.particle_files import SUFFIXES
 
 
 def write_csv(path: Path, centres: list[tuple[float, ...]]) -> Path:
@@ -78,7 +75,3 @@ def test_what_cannot_be_compared_is_refused(tomoseg: Any, tmp_path: Path, mask: 
     code, _, err = tomoseg("evaluate", mask, mask, "--distance", 3)
     assert code == 2
     assert "--particles" in err
-
-
-def test_names_of_files_of_particles_are_the_same_everywhere() -> None:
-    assert set(PARTICLES) == set(SUFFIXES)

@@ -1,6 +1,9 @@
 """``tomoseg pick`` as a user sees it."""
 
+import csv
 import json
+import os
+import signal
 
 import mrcfile
 import numpy as np
@@ -10,6 +13,7 @@ import zarr
 from test_commands import RANDOM, write_mrc
 
 from tomoseg.io.omezarr import update_attributes
+from tomoseg.particles import objects
 
 
 def write_mask(path, *voxels, voxel_size=10.0):
@@ -75,6 +79,117 @@ def test_several_tomograms_in_one_star_file(tomoseg, tmp_path):
     picks = sorted(project.glob("ExperimentRuns/*/Picks/tomoseg_0_ribosome.json"))
     assert [path.parts[-3] for path in picks] == ["TS_1", "TS_2"]
     assert "score" not in json.loads(picks[1].read_text())["points"][0]
+
+
+@pytest.fixture
+def labelled(monkeypatch):
+    """Names of the tomograms whose shards were labelled."""
+    names, original = [], objects.label_shard
+
+    def note(job, number):
+        names.append(job.target.name)
+        return original(job, number)
+
+    monkeypatch.setattr(objects, "label_shard", note)
+    return names
+
+
+def test_a_mask_that_fails_holds_up_no_other_and_is_added_later(tomoseg, tmp_path, labelled):
+    for number in (1, 3):
+        write_mask(tmp_path / f"TS_{number}.mrc", (3, 4, number), (10, 20, 30))
+    (tmp_path / "TS_2.mrc").write_bytes(b"no mask")
+    out, table = tmp_path / "all.star", tmp_path / "outcome.csv"
+    command = ("pick", tmp_path / "*.mrc", "--out", out, "--table", table)
+    code, printed, err = tomoseg(*command, "--json")
+    assert code == 3
+    result = json.loads(printed)
+    assert [t["name"] for t in result["tomograms"]] == ["TS_1", "TS_3"]
+    assert [one["input"] for one in result["failed"]] == [str(tmp_path / "TS_2.mrc")]
+    assert (result["particles"], result["not_begun"]) == (4, 0)
+    assert "TS_2.mrc" in err
+    assert sorted(starfile.read(out)["rlnTomoName"]) == ["TS_1"] * 2 + ["TS_3"] * 2
+    with table.open(newline="") as file:
+        rows = {row["tomogram"]: row for row in csv.DictReader(file)}
+    assert (rows["TS_1"]["status"], rows["TS_1"]["particles"]) == ("done", "2")
+    assert "TS_2.mrc" in rows[str(tmp_path / "TS_2.mrc")]["error"]
+
+    (tmp_path / "TS_2.mrc").unlink()
+    write_mask(tmp_path / "TS_2.mrc", (1, 1, 1))
+    code, printed, err = tomoseg(*command)
+    assert (code, len(starfile.read(out))) == (2, 4)
+    code, printed, err = tomoseg(*command, "--overwrite")
+    assert code == 0, err
+    assert "5 particles in 3 tomograms" in printed
+    assert sorted(starfile.read(out)["rlnTomoName"])[2] == "TS_2"
+    assert labelled == ["TS_1", "TS_3", "TS_2"]
+    assert not list(tmp_path.glob(".*picking"))
+
+
+def test_a_stopped_command_writes_nothing_and_goes_on(tomoseg, tmp_path, monkeypatch, labelled):
+    for number in (1, 2, 3):
+        write_mask(tmp_path / f"TS_{number}.mrc", (3, 4, number))
+    out = tmp_path / "all.star"
+    with monkeypatch.context() as patch:
+        note = objects.label_shard
+        patch.setattr(
+            objects,
+            "label_shard",
+            lambda job, number: (
+                note(job, number),
+                job.target.name == "TS_2" and os.kill(os.getpid(), signal.SIGINT),
+            ),
+        )
+        code, printed, _ = tomoseg("pick", tmp_path / "*.mrc", "--out", out, "--json")
+    assert code == 3
+    assert json.loads(printed)["not_begun"] == 1
+    assert not out.exists()
+    code, _, err = tomoseg("pick", tmp_path / "*.mrc", "--out", out)
+    assert code == 0, err
+    assert len(starfile.read(out)) == 3
+    assert labelled.count("TS_1") == labelled.count("TS_2") == labelled.count("TS_3") == 1
+
+
+def test_an_interrupt_at_the_very_end_changes_nothing(tomoseg, tmp_path, monkeypatch):
+    mask, out = write_mask(tmp_path / "m.mrc", (3, 4, 5)), tmp_path / "p.star"
+    original = objects.label_shard
+    monkeypatch.setattr(
+        objects,
+        "label_shard",
+        lambda job, number: (original(job, number), os.kill(os.getpid(), signal.SIGINT)),
+    )
+    code, _, err = tomoseg("pick", mask, "--out", out)
+    assert code == 0, err
+    assert len(starfile.read(out)) == 1
+
+
+def test_a_tomogram_that_relion_does_not_know_is_refused_before_it_is_picked(
+    tomoseg, tmp_path, labelled
+):
+    for number in (1, 2):
+        write_mask(tmp_path / f"TS_{number}.mrc", (3, 4, number))
+    star = tmp_path / "tomograms.star"
+    names = [f"rlnTomo{name}" for name in ("Name", "SizeX", "SizeY", "SizeZ")]
+    head = "".join(f"_{name}\n" for name in (*names, "rlnTomoTiltSeriesPixelSize"))
+    star.write_text(f"data_global\nloop_\n{head}TS_2 160 120 80 2.5\n")
+    out = tmp_path / "all.star"
+    code, _, err = tomoseg("pick", tmp_path / "*.mrc", "--out", out, "--tomograms", star)
+    assert code == 3
+    assert "expected a tomogram TS_1, got TS_2" in err
+    assert labelled == ["TS_2"]
+    assert list(starfile.read(out)["rlnCoordinateX"]) == [8]
+
+
+def test_limits_are_changed_without_beginning_again(tomoseg, tmp_path, labelled, monkeypatch):
+    """What was measured is kept until the file is there."""
+    mask, out = write_mask(tmp_path / "m.mrc", (3, 4, 5), (3, 4, 6), (10, 20, 30)), tmp_path / "d"
+    out.write_text("no folder")
+    code, _, err = tomoseg("pick", mask, "--copick", out)
+    assert code == 3, err
+    out.unlink()
+    code, printed, err = tomoseg("pick", mask, "--copick", out, "--min-volume", 2000)
+    assert code == 0, err
+    assert printed.startswith("m: 1 particles")
+    assert labelled == ["m"]
 
 
 def test_nothing_is_overwritten_unasked(tomoseg, tmp_path):

@@ -1,11 +1,15 @@
 """Particles as other programs see them: each on its voxel, read back by independent readers."""
 
 import json
+import sys
+from typing import get_args
 
 import numpy as np
+import pandas
 import pytest
 import starfile
 
+from tomoseg.config import PARTICLE_SUFFIXES, ParticleFormat
 from tomoseg.errors import InputError, OutputExistsError, RequestError
 from tomoseg.io.copick import ensure_project, picks_destination
 from tomoseg.io.particle_files import (
@@ -118,6 +122,31 @@ def test_portal_imod_and_csv(tmp_path):
     assert list(table["voxels"]) == [7, 8, 9]
 
 
+def test_parquet(tmp_path):
+    """With columns that one of two tomograms lacks, as a table of numbers."""
+    scored, bare = picks(origin=(5.0, 6.0, 7.0)), picks("TS_2")
+    del bare.columns["score"]
+    table = pandas.read_parquet(write(tmp_path, "p.parquet", scored, bare))
+    assert list(table["tomogram"]) == ["TS_1"] * 3 + ["TS_2"] * 3
+    np.testing.assert_array_equal(table[["z", "y", "x"]].to_numpy()[:3], CENTRES)
+    angstrom = table[[f"{axis}_angstrom" for axis in "zyx"]].to_numpy()[:3]
+    np.testing.assert_array_equal(angstrom, 10 * CENTRES + [5, 6, 7])
+    assert list(table["voxels"]) == [7, 8, 9] * 2
+    assert table["voxels"].dtype == np.int64
+    assert list(table["score"].isna()) == [False] * 3 + [True] * 3
+    csv = pandas.read_csv(write(tmp_path, "p.csv", scored, bare))
+    pandas.testing.assert_frame_equal(csv, table, check_dtype=False, atol=1e-4)
+
+
+def test_parquet_without_pyarrow_is_refused_with_what_to_install(tmp_path, monkeypatch):
+    path = write(tmp_path, "p.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(RequestError, match=r"pip install 'tomoseg\[parquet\]'"):
+        write(tmp_path, "q.parquet")
+    with pytest.raises(RequestError, match=r"tomoseg\[parquet\]"):
+        read_particles(path, picks(), Export())
+
+
 def test_copick(tmp_path):
     export = Export(object_name="ribosome")
     ensure_project(tmp_path, export, is_particle=True)
@@ -141,7 +170,10 @@ def test_copick(tmp_path):
         Export(object_name="my_object")
 
 
-@pytest.mark.parametrize("name", ["a.star", "relion5:a.star", "warp:a.star", "a.tbl", "a.ndjson"])
+ROUND = ["a.star", "relion5:a.star", "warp:a.star", "a.tbl", "a.ndjson", "a.parquet"]
+
+
+@pytest.mark.parametrize("name", ROUND)
 @pytest.mark.parametrize("binning", [None, 4.0])
 def test_what_was_written_is_read_back(tmp_path, name, binning):
     path = write(tmp_path, name, picks(), binning=binning)
@@ -149,7 +181,7 @@ def test_what_was_written_is_read_back(tmp_path, name, binning):
     np.testing.assert_allclose(found.centres, CENTRES, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["a.star", "a.csv"])
+@pytest.mark.parametrize("name", ["a.star", "a.csv", "a.parquet"])
 def test_one_tomogram_of_several(tmp_path, name):
     path = write(tmp_path, name, picks(), picks("TS_2", CENTRES[1:] + 1))
     found = read_particles(path, picks("TS_2"), Export())
@@ -187,6 +219,7 @@ def test_star_files_as_others_write_them(tmp_path):
         ("a.star", "data_\nloop_\n_rlnX\n1\n", "rlnCoordinateX"),
         ("a.json", "[]", "particles"),
         ("a.ndjson", "{}\n", "location"),
+        ("a.parquet", "PAR1", "particles"),
         ("a.csv", "a,b\n1,2\n", "columns z, y, x"),
         ("a.csv", "z,y,x\n1,2,no\n", "no"),
         ("a.csv", "z,y,x\n1,2,nan\n", "finite"),
@@ -215,6 +248,11 @@ def test_destinations_are_refused_before_work(tmp_path):
     with pytest.raises(RequestError, match="one tomogram"):
         write(tmp_path, "a.txt", picks(), picks("TS_2"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.star"]
+
+
+def test_every_format_that_is_named_is_written():
+    assert tuple(FORMATS) == get_args(ParticleFormat)
+    assert set(PARTICLE_SUFFIXES.values()) == FORMATS.keys() - {"relion5", "warp"}
 
 
 @pytest.mark.parametrize("name", FORMATS)

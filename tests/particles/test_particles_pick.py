@@ -11,7 +11,7 @@ from masks import assert_same, balls, blobs, run, target
 
 from tomoseg.blockwise.execute import Resources, Serial, open_executor
 from tomoseg.errors import OutputExistsError, RequestError, Stopped
-from tomoseg.particles import pick as module
+from tomoseg.particles import objects as module
 
 SHAPE = (70, 150, 131)
 
@@ -24,7 +24,10 @@ def test_components_are_those_of_the_whole_for_any_shard(tmp_path, connectivity)
     whole = run(tmp_path, found, connectivity=connectivity)
     small = run(tmp_path, found, connectivity=connectivity, shard=64)
     assert_same(whole, small)
+    assert_same(whole, run(tmp_path, found, connectivity=connectivity, shard=128))
     assert len(small) == count > 300
+    sizes = np.bincount(labels.ravel())[1:]
+    np.testing.assert_array_equal(np.sort(small.columns["voxels"]), np.sort(sizes))
     names = labels[tuple(np.argwhere(mask)[0])], *np.unique(labels)[1:]
     for name in {int(n) for n in names[:60]}:
         at = np.argwhere(labels == name)
@@ -54,12 +57,13 @@ def test_two_voxels_that_touch_across_a_corner_of_shards(tmp_path, corner):
 
 @pytest.mark.parametrize("split", ["distance", "saliency"])
 def test_splitting_is_the_same_for_any_shard(tmp_path, split):
-    mask, saliency = blobs((66, 70, 100), cover=0.1, smooth=2.0)
+    mask, saliency = blobs((66, 50, 140), cover=0.1, smooth=2.0)
     found = target(tmp_path, mask, saliency)
     settings = {"split": split, "diameter_angstrom": 60.0, "min_distance_angstrom": 0.0}
     whole = run(tmp_path, found, **settings, labels=tmp_path / "whole.zarr")
     small = run(tmp_path, found, **settings, shard=64, labels=tmp_path / "small.zarr")
     assert_same(whole, small)
+    assert_same(whole, run(tmp_path, found, **settings, shard=128))
     assert len(whole) > cc3d.connected_components(mask, return_N=True)[1]
     numbers = zarr.open_array(tmp_path / "small.zarr" / "0")[:]
     np.testing.assert_array_equal(numbers, zarr.open_array(tmp_path / "whole.zarr" / "0")[:])
@@ -161,6 +165,26 @@ def test_nothing_in_nothing(tmp_path):
     assert voxels > 0
 
 
+def test_a_shell_is_told_from_what_is_solid_by_its_fill(tmp_path):
+    mask = balls((50, 50, 90), [(25, 25, 24)], 20) - balls((50, 50, 90), [(25, 25, 24)], 17)
+    mask[10:40, 20:30, 60:70] = balls((30, 10, 10), [(14, 5, 5)], 5)
+    found = target(tmp_path, mask)
+    solid, shell = run(tmp_path, found, min_fill=0.5), run(tmp_path, found, max_fill=0.5)
+    np.testing.assert_allclose(solid.centres, [[24, 25, 65]], atol=0.01)
+    np.testing.assert_allclose(shell.centres, [[25, 25, 24]], atol=0.01)
+    assert solid.columns["fill"] == pytest.approx(1, abs=0.1)
+    thick = 3 / 18.5  # of the radius; a thin shell fills 3 * (3 / 5)^1.5 of it
+    assert shell.columns["fill"] == pytest.approx(1.394 * thick, rel=0.1)
+    # a shell is not cut into beads, each of them solid; what is solid is split all the same
+    mask[10:40, 20:30, 68:78] |= balls((30, 10, 10), [(14, 5, 5)], 5)
+    found = target(tmp_path / "touching", mask)
+    settings = {"diameter_angstrom": 90.0, "min_distance_angstrom": 0.0, "shard": 64}
+    assert len(run(tmp_path, found, **settings)) > 10
+    solid = run(tmp_path, found, **settings, min_fill=0.5)
+    order = np.argsort(solid.centres[:, 2])
+    np.testing.assert_allclose(solid.centres[order], [[24, 25, 65], [24, 25, 73]], atol=0.6)
+
+
 def test_limits(tmp_path):
     """Each limit leaves the particles that it says, and a mask alone has no score."""
     mask = np.zeros((40, 60, 60), np.uint8)
@@ -178,6 +202,7 @@ def test_limits(tmp_path):
     assert voxels(max_mass_kda=132.0) == [64]
     assert voxels(min_diameter_angstrom=67.0, max_diameter_angstrom=68.0) == [160]
     assert voxels(max_elongation=1.01) == [64, 1000]
+    assert voxels(min_fill=0.86, max_fill=0.9) == [64, 160, 1000]  # boxes: 6 / pi * (3 / 5)^1.5
     assert voxels(drop_border=True) == [64, 160]
     assert voxels(min_score=0.9) == [64]
     assert voxels(min_distance_angstrom=310.0) == [64, 1000]  # the rod is 304 A off

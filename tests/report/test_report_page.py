@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import mrcfile
 import numpy as np
+import pandas
 import pytest
 from outputs import make_output, write_mrc
 from PIL import Image
@@ -171,6 +172,11 @@ def test_a_table_of_particles_is_taken_as_it_is(output, tmp_path):
     assert result["particles"] == 2
     assert "0.900" in (tmp_path / "r.html").read_text()
     opened = open_segmentation(output)
+    same = table.with_suffix(".parquet")
+    pandas.read_csv(table).to_parquet(same)
+    for name in ("centres_zyx", "scores", "volumes"):
+        one, other = (getattr(read_particles(path, opened), name) for path in (table, same))
+        np.testing.assert_array_equal(one, other)
     star = tmp_path / "p.star"
     star.write_text(
         "data_optics\n\nloop_\n_rlnOpticsGroup #1\n1\n\n\ndata_particles\n\nloop_\n"

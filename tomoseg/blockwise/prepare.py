@@ -29,7 +29,7 @@ from tomoseg.blockwise.statistics import Statistics
 from tomoseg.config import BLOCK, SegmentConfig
 from tomoseg.errors import InputError, RequestError
 from tomoseg.geometry import Lattice
-from tomoseg.io.omezarr import Layout, read_attributes
+from tomoseg.io.omezarr import Layout, read_attributes, segmented_from
 from tomoseg.io.volume import Triple, Volume, open_volume
 from tomoseg.saliency.lanes import resolve_device
 from tomoseg.saliency.memory import SELF_TRAINING_CLASSES, forward_bytes, refine_bytes
@@ -283,6 +283,7 @@ def prepare(request: Request) -> Prepared:
         Where the request cannot be met.
     """
     volume, resources = request.volume, request.resources
+    _require_tomogram(volume)
     voxel_size, said_by = resolve_voxel_size(volume, request.config.voxel_size_angstrom)
     # of remote workers nothing is known yet: a login node may have no GPU
     device = resources.device if resources.remote else resolve_device(resources.device)
@@ -325,6 +326,18 @@ def prepare(request: Request) -> Prepared:
         fingerprint=found,
         roi=roi,
     )
+
+
+def _require_tomogram(volume: Volume) -> None:
+    """Refuse to segment what tomoseg says of a tomogram: its saliency looks like one."""
+    path = Path(volume.path)
+    for folder in (path, *(above for above in path.parents if above.suffix == ".zarr")):
+        source = segmented_from(folder)
+        if source is not None:
+            raise InputError(
+                f"{path}: expected a tomogram, found what tomoseg made of {source}.",
+                "Give the tomogram; 'tomoseg pick' and 'tomoseg report' take the output.",
+            )
 
 
 def _roi(request: Request, config: SegmentConfig, grid: Grid, network: Grid) -> Roi | None:

@@ -27,7 +27,7 @@ from tomoseg.particles.target import Target, open_target, renamed
 
 Progress = Callable[[str, int, int], None]
 
-IN_VOXELS = (".csv", ".ndjson", ".tbl", ".txt")
+IN_VOXELS = (".csv", ".parquet", ".ndjson", ".tbl", ".txt")
 """Files whose coordinates need no voxel size."""
 
 

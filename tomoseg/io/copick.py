@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tomoseg.errors import InputError
-from tomoseg.io.particle_files import Destination, Export, write_text
+from tomoseg.io.particle_files import Destination, Export, write_whole
 from tomoseg.io.storage import storage_errors, write_json
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def ensure_project(project: Path, export: Export, *, is_particle: bool) -> None:
             "overlay_root": f"local://{project.absolute()}",
             "overlay_fs_args": {"auto_mkdir": True},
         }
-        write_text(path, json.dumps(content, indent=2), overwrite=False)
+        write_whole(path, json.dumps(content, indent=2), overwrite=False)
         return
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

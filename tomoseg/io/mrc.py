@@ -26,7 +26,7 @@ from tomoseg.io.storage import (
     storage_errors,
     temporary_sibling,
 )
-from tomoseg.io.volume import MrcHeader, Triple, Volume, require_inside
+from tomoseg.io.volume import MrcHeader, Triple, Volume, VolumeReader, require_inside
 
 MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
 """MRC mode of each dtype that has one; uint8 has one only in IMOD's reading of mode 0."""
@@ -43,7 +43,7 @@ def describe_mrc(path: Path) -> Volume:
     return describe(path)[0]
 
 
-class MrcReader:
+class MrcReader(VolumeReader):
     """Reads boxes of an MRC file; see `tomoseg.io.volume.VolumeReader`.
 
     Each read maps no more than the span of the file that its box lies in, copies the box
@@ -86,17 +86,6 @@ class MrcReader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _require_bytes(self) -> None:
         """Refuse a file that was cut since it was opened: mapping it would kill the process."""

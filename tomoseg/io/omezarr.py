@@ -121,6 +121,20 @@ def read_attributes(path: str | Path) -> dict[str, Any] | None:
     return ours if isinstance(ours, dict) else None
 
 
+def segmented_from(path: str | Path) -> str | None:
+    """Return the tomogram of which `path` is an output of `segment`; None where it is none.
+
+    Raises
+    ------
+    InputError
+        Where there are metadata that cannot be read.
+    """
+    attributes = (Path(path).is_dir() and read_attributes(path)) or {}
+    if not {"fingerprint", "layout", "input"} <= attributes.keys():
+        return None
+    return str(attributes["input"]["path"])
+
+
 class ArrayStore:
     """One array of a layout, opened once per worker; any number of threads may read.
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tomoseg.config import Centre
+from tomoseg.config import PARTICLE_SUFFIXES, Centre, ParticleFormat
 from tomoseg.errors import InputError, RequestError
+from tomoseg.io.parquet import parquet_bytes, require_parquet
 from tomoseg.io.particle_frames import (
     DYNAMO_SHIFT,
     IMOD_SHIFT,
@@ -30,15 +32,8 @@ from tomoseg.io.picks import Picks
 from tomoseg.io.star import read_star, star_text
 from tomoseg.io.storage import publish, require_writable, storage_errors, temporary_sibling
 
-SUFFIXES = {
-    ".star": "relion4",
-    ".tbl": "dynamo",
-    ".ndjson": "portal",
-    ".json": "copick",
-    ".txt": "imod",
-    ".csv": "csv",
-}
-"""Format of a name that says none."""
+IN_PIXELS: tuple[ParticleFormat, ...] = ("relion4", "relion5", "warp")
+"""Formats whose coordinates refer to the unbinned volume."""
 
 _DYNAMO_COLUMNS = 35
 _NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\s_]')
@@ -85,16 +80,16 @@ class Destination:
     Parameters
     ----------
     format
-        One of `FORMATS`.
+        What writes it.
     path
         The file.
     """
 
-    format: str
+    format: ParticleFormat
     path: Path
 
 
-def parse_destination(text: str, default: str | None = None) -> Destination:
+def parse_destination(text: str, default: ParticleFormat | None = None) -> Destination:
     """Return what ``PATH`` or ``FORMAT:PATH`` stands for.
 
     Parameters
@@ -110,12 +105,13 @@ def parse_destination(text: str, default: str | None = None) -> Destination:
         Where neither says a format.
     """
     head, colon, tail = text.partition(":")
-    if colon and head in FORMATS and tail:
-        return Destination(head, Path(tail))
-    chosen = default or SUFFIXES.get(Path(text).suffix.lower())
+    named = next((name for name in FORMATS if colon and name == head), None)
+    if named and tail:
+        return Destination(named, Path(tail))
+    chosen = default or PARTICLE_SUFFIXES.get(Path(text).suffix.lower())
     if chosen is None:
         raise RequestError(
-            f"--out {text}: expected a name that ends in {', '.join(SUFFIXES)}.",
+            f"--out {text}: expected a name that ends in {', '.join(PARTICLE_SUFFIXES)}.",
             f"Or say the format: FORMAT:PATH with {', '.join(FORMATS)}.",
         )
     return Destination(chosen, Path(text))
@@ -129,35 +125,37 @@ def write_particles(
     Raises
     ------
     RequestError
-        Where the format holds one tomogram only.
+        Where the format holds one tomogram only, or needs a library that is not installed.
     OutputExistsError
         Where something is there, without `overwrite`.
     StorageError
         Where the file system refuses.
     """
     require_room(destination, len(tomograms), overwrite=overwrite)
-    text = FORMATS[destination.format](tomograms, export)
-    write_text(destination.path, text, overwrite=overwrite)
+    content = FORMATS[destination.format](tomograms, export)
+    write_whole(destination.path, content, overwrite=overwrite)
 
 
 def require_room(destination: Destination, count: int, *, overwrite: bool) -> None:
-    """Refuse a file that is there, or cannot hold so many tomograms; see `write_particles`."""
+    """Refuse a file that is there, or cannot be written so; see `write_particles`."""
     if count > 1 and destination.format in ("portal", "copick", "imod"):
         raise RequestError(
             f"{destination.path}: {destination.format} holds one tomogram, got {count}.",
             "Pick them one by one, or into STAR, CSV, a Dynamo table or --copick PROJECT.",
         )
+    if destination.format == "parquet":
+        require_parquet(destination.path)
     require_writable(destination.path, overwrite=overwrite)
 
 
-def write_text(path: Path, text: str, *, overwrite: bool) -> None:
-    """Write a text file that appears when it is whole, and the folders above it."""
+def write_whole(path: Path, content: str | bytes, *, overwrite: bool) -> None:
+    """Write a file that appears when it is whole, and the folders above it; text is UTF-8."""
     require_writable(path, overwrite=overwrite)
     temporary = temporary_sibling(path)
     with storage_errors("Writing", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
             publish(temporary, path, overwrite=overwrite)
         finally:
             temporary.unlink(missing_ok=True)
@@ -312,29 +310,58 @@ def _imod(tomograms: Sequence[Picks], export: Export) -> str:
 
 
 def _csv(tomograms: Sequence[Picks], export: Export) -> str:
-    """Return a table with everything that is known; positions in angstrom have the origin."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    names = list(dict.fromkeys(name for picks in tomograms for name in picks.columns))
-    axes = [f"{axis}_angstrom" for axis in "zyx"]
-    rows.writerow(["tomogram", "particle", "z", "y", "x", *axes, *names])
-    for picks in tomograms:
-        columns = [picks.columns.get(name) for name in names]
-        for number, (voxel, position) in enumerate(
-            zip(picks.centres, picks.positions_angstrom, strict=True)
-        ):
-            values = ["" if c is None else _plain(c[number]) for c in columns]
-            rows.writerow(
-                [picks.name, number + 1, *_numbers(voxel), *_numbers(position, 4), *values]
-            )
+    table = _table(tomograms)
+    rows.writerow(table)
+    digits = dict.fromkeys("zyx", 6) | dict.fromkeys(_ANGSTROM, 4)
+    rows.writerows(
+        zip(
+            *(
+                _numbers(values, digits[name]) if name in digits else map(_plain, values)
+                for name, values in table.items()
+            ),
+            strict=True,
+        )
+    )
     return text.getvalue()
 
 
 def _plain(value: Any) -> str:
-    return str(value) if np.issubdtype(type(value), np.integer) else f"{value:.6g}"
+    if not isinstance(value, np.floating):
+        return str(value)
+    return "" if np.isnan(value) else f"{value:.6g}"
 
 
-FORMATS: dict[str, Callable[[Sequence[Picks], Export], str]] = {
+def _parquet(tomograms: Sequence[Picks], export: Export) -> bytes:
+    return parquet_bytes(_table(tomograms))
+
+
+_ANGSTROM = tuple(f"{axis}_angstrom" for axis in "zyx")
+
+
+def _table(tomograms: Sequence[Picks]) -> dict[str, NDArray[Any]]:
+    """Return a table with everything that is known; positions in angstrom have the origin.
+
+    What is known of some tomograms alone is NaN in the others.
+    """
+    counts = [len(picks) for picks in tomograms]
+    table: dict[str, NDArray[Any]] = {
+        "tomogram": np.repeat([picks.name for picks in tomograms], counts),
+        "particle": np.concatenate([np.arange(1, count + 1) for count in counts]),
+    }
+    centres = np.concatenate([picks.centres for picks in tomograms])
+    positions = np.concatenate([picks.positions_angstrom for picks in tomograms])
+    table |= dict(zip("zyx", centres.T, strict=True))
+    table |= dict(zip(_ANGSTROM, positions.T, strict=True))
+    for name in dict.fromkeys(name for picks in tomograms for name in picks.columns):
+        table[name] = np.concatenate(
+            [picks.columns.get(name, np.full(len(picks), np.nan)) for picks in tomograms]
+        )
+    return table
+
+
+FORMATS: dict[ParticleFormat, Callable[[Sequence[Picks], Export], str | bytes]] = {
     "relion4": _relion4,
     "relion5": _relion5,
     "warp": _warp,
@@ -343,5 +370,6 @@ FORMATS: dict[str, Callable[[Sequence[Picks], Export], str]] = {
     "copick": _copick,
     "imod": _imod,
     "csv": _csv,
+    "parquet": _parquet,
 }
 """What writes each format, by name."""

@@ -72,13 +72,24 @@ def tilt_of(picks: Picks, binning: float | None, tomograms: dict[str, Tilt] | No
         factor = binning or 1.0
         z, y, x = (n * factor for n in picks.shape)
         return Tilt(factor, voxel / factor, (x, y, z))
-    if picks.name not in tomograms:
-        raise RequestError(
-            f"--tomograms: expected a tomogram {picks.name}, got {', '.join(tomograms) or 'none'}.",
-            "Give the name that it has there with --tomo-name.",
-        )
+    require_tomogram(picks.name, tomograms)
     found = tomograms[picks.name]
     return Tilt(binning or voxel / found.pixel_angstrom, found.pixel_angstrom, found.size)
+
+
+def require_tomogram(name: str, tomograms: dict[str, Tilt] | None) -> None:
+    """Refuse a tomogram that is not among those of a ``tomograms.star``, where there is one.
+
+    Raises
+    ------
+    RequestError
+        Naming those that are.
+    """
+    if tomograms is not None and name not in tomograms:
+        raise RequestError(
+            f"--tomograms: expected a tomogram {name}, got {', '.join(tomograms) or 'none'}.",
+            "Give the name that it has there with --tomo-name.",
+        )
 
 
 def to_pixels(points: Points, tilt: Tilt) -> Points:

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomoseg.errors import InputError, printable
-from tomoseg.io.particle_files import SUFFIXES, Export
+from tomoseg.config import PARTICLE_SUFFIXES
+from tomoseg.errors import InputError, TomosegError, printable
+from tomoseg.io.parquet import read_parquet
+from tomoseg.io.particle_files import Export
 from tomoseg.io.particle_frames import (
     DYNAMO_SHIFT,
     IMOD_SHIFT,
@@ -34,7 +36,7 @@ _CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
 
 def is_particles(path: Path) -> bool:
     """Tell whether a name is that of a file of particles."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in PARTICLE_SUFFIXES
 
 
 def read_particles(path: Path, grid: Picks, options: Export) -> Picks:
@@ -43,11 +45,11 @@ def read_particles(path: Path, grid: Picks, options: Export) -> Picks:
     Parameters
     ----------
     path
-        STAR (RELION, Warp), copick JSON, CSV with columns z, y, x, CryoET Data Portal
-        ndjson, Dynamo table or IMOD points.
+        STAR (RELION, Warp), copick JSON, CSV or Parquet with columns z, y, x, CryoET Data
+        Portal ndjson, Dynamo table or IMOD points.
     grid
         Of the volume, without particles: its name chooses among several tomograms in a STAR
-        or CSV file, where there are several.
+        file or a table, where there are several.
     options
         What the file's coordinates refer to: binning, centre, sizes.
 
@@ -60,18 +62,22 @@ def read_particles(path: Path, grid: Picks, options: Export) -> Picks:
     ------
     InputError
         Where it cannot be read, or holds other tomograms only.
+    RequestError
+        Where that takes a library that is not installed.
     """
-    kind = SUFFIXES.get(path.suffix.lower())
+    kind = PARTICLE_SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise InputError(
-            f"{path}: expected a name that ends in {', '.join(SUFFIXES)}.",
+            f"{path}: expected a name that ends in {', '.join(PARTICLE_SUFFIXES)}.",
             "Convert the particles into one of these first.",
         )
     try:
         if kind == "relion4":
             xyz = _from_star(path, grid, options)
         elif kind == "csv":
-            xyz = _from_csv(path, grid)
+            xyz = _from_table(path, grid, _read_csv(path))
+        elif kind == "parquet":
+            xyz = _from_table(path, grid, read_parquet(path))
         elif kind == "copick":
             content = json.loads(path.read_text(encoding="utf-8"))
             xyz = from_copick(_locations(content["points"]), grid)
@@ -81,7 +87,7 @@ def read_particles(path: Path, grid: Picks, options: Export) -> Picks:
         else:
             table = _from_text(path, 3 if kind == "imod" else 26)
             xyz = table[:, -3:] - (IMOD_SHIFT if kind == "imod" else DYNAMO_SHIFT)
-    except InputError:
+    except TomosegError:
         raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
@@ -137,19 +143,22 @@ def _of_tomogram(path: Path, names: Sequence[str], name: str) -> list[int]:
     return [row for row, found in enumerate(names) if len(every) == 1 or found == name]
 
 
-def _from_csv(path: Path, grid: Picks) -> Points:
+def _read_csv(path: Path) -> dict[str, list[str]]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        fields = reader.fieldnames or []
-        if not {"z", "y", "x"} <= set(fields):
-            raise InputError(
-                f"{path}: expected columns z, y, x in voxels, got {', '.join(fields) or 'none'}."
-            )
-        table = list(reader)
-    rows = list(range(len(table)))
-    if "tomogram" in fields:
-        rows = _of_tomogram(path, [row["tomogram"] for row in table], grid.name)
-    return _points([[table[row][axis] for row in rows] for axis in "xyz"])
+        rows = list(reader)
+    return {name: [row[name] for row in rows] for name in reader.fieldnames or []}
+
+
+def _from_table(path: Path, grid: Picks, table: Mapping[str, Sequence[Any]]) -> Points:
+    if not {"z", "y", "x"} <= table.keys():
+        raise InputError(
+            f"{path}: expected columns z, y, x in voxels, got {', '.join(table) or 'none'}."
+        )
+    rows = list(range(len(table["z"])))
+    if "tomogram" in table:
+        rows = _of_tomogram(path, table["tomogram"], grid.name)
+    return _points([[table[axis][row] for row in rows] for axis in "xyz"])
 
 
 def _from_text(path: Path, least: int) -> Points:

@@ -8,8 +8,7 @@ import logging
 import math
 import warnings
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import zarr
@@ -22,6 +21,7 @@ from tomoseg.io.storage import ZARR_METADATA, library_errors, storage_errors
 from tomoseg.io.volume import (
     MrcHeader,
     Volume,
+    VolumeReader,
     native,
     require_inside,
 )
@@ -128,7 +128,7 @@ def find_level(volume: Volume, longest: int) -> Volume:
     return volume
 
 
-class ZarrReader:
+class ZarrReader(VolumeReader):
     """Reads boxes of a Zarr array; see `tomoseg.io.volume.VolumeReader`.
 
     Parameters
@@ -170,17 +170,6 @@ class ZarrReader:
 
     def close(self) -> None:
         """Do nothing: nothing stays open between reads."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _open(folder: Root, path: str) -> "zarr.Array[Any]":

@@ -17,6 +17,9 @@ Table = dict[str, NDArray[np.float64]]
 BATCH = 4096
 """Points whose neighbours are looked up at once."""
 
+SOLID = 4 / 3 * np.pi * 5**1.5
+"""Volume of a solid ellipsoid over the product of the standard deviations along its axes."""
+
 WHOLE_NUMBERS = ("voxels", "z0", "y0", "x0", "z1", "y1", "x1", "border")
 
 
@@ -40,12 +43,15 @@ def measure(sums: Sums, shape: Index, voxel_size: Triple, *, scored: bool) -> Ta
         ``z``, ``y``, ``x`` (mean of the voxels), ``voxels``, ``volume_angstrom3``,
         ``mass_kda`` (of protein that fills it), ``diameter_angstrom`` (of the ball of that
         volume), ``score`` and ``max_score`` (0 to 1), ``elongation`` (longest over shortest
-        principal axis of its ellipsoid of inertia), ``border`` (1 where it touches a face of
-        the volume), and its box ``z0``... to below ``z1``....
+        principal axis of its ellipsoid of inertia), ``fill`` (its volume over that of this
+        ellipsoid: 1 for a solid one, little for a shell or a curved sheet), ``border`` (1 where
+        it touches a face of the volume), and its box ``z0``... to below ``z1``....
     """
     voxels = sums.voxels.astype(np.float64)
     centre = sums.added[:, 1:4] / voxels[:, None]
     volume = voxels * float(np.prod(voxel_size))
+    spread = _spread(sums, voxel_size)
+    elongation: Floats = np.sqrt(spread[:, 2] / spread[:, 0])
     top = sums.highest[:, :3]
     border = (sums.lowest == 0).any(1) | (top == np.array(shape) - 1).any(1)
     table = dict(zip("zyx", centre.T, strict=True))
@@ -54,7 +60,8 @@ def measure(sums: Sums, shape: Index, voxel_size: Triple, *, scored: bool) -> Ta
         "volume_angstrom3": volume,
         "mass_kda": volume / ANGSTROM3_PER_DALTON / 1000,
         "diameter_angstrom": np.cbrt(6 * volume / np.pi),
-        "elongation": _elongation(sums, centre, voxel_size),
+        "elongation": elongation,
+        "fill": fill(sums, voxel_size),
         "border": border.astype(np.float64),
     }
     if scored:
@@ -66,18 +73,27 @@ def measure(sums: Sums, shape: Index, voxel_size: Triple, *, scored: bool) -> Ta
     return table
 
 
-def _elongation(sums: Sums, centre: Floats, voxel_size: Triple) -> Floats:
-    """Return longest over shortest principal axis; a voxel is a cube, not a point."""
-    if not len(sums):
-        return np.zeros(0)
-    square = sums.added[:, 4:10] / sums.voxels[:, None]
+def fill(sums: Sums, voxel_size: Triple) -> Floats:
+    """Return the volume of each object over that of its ellipsoid of inertia.
+
+    1 for a solid ellipsoid, 0.89 for a box; 3 (3/5)^1.5 t/r for a shell of radius r and
+    thickness t.
+    """
+    ellipsoid = SOLID * np.sqrt(_spread(sums, voxel_size).prod(axis=1))
+    share: Floats = sums.voxels * float(np.prod(voxel_size)) / ellipsoid
+    return share
+
+
+def _spread(sums: Sums, voxel_size: Triple) -> Floats:
+    """Return ``(N, 3)`` principal moments in A^2, ascending; a voxel is a cube, not a point."""
+    mean = sums.added[:, 1:] / sums.voxels[:, None]
+    centre, square = mean[:, :3], mean[:, 3:9]
     covariance = np.empty((len(sums), 3, 3))
     for column, (a, b) in enumerate(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))):
         value = square[:, column] - centre[:, a] * centre[:, b] + (1 / 12 if a == b else 0)
         covariance[:, a, b] = covariance[:, b, a] = value * voxel_size[a] * voxel_size[b]
-    spread = np.linalg.eigvalsh(covariance)
-    elongation: Floats = np.sqrt(spread[:, 2] / np.maximum(spread[:, 0], 1e-9))
-    return elongation
+    spread: Floats = np.maximum(np.linalg.eigvalsh(covariance), 1e-9)
+    return spread
 
 
 def select(table: Table, config: PickConfig, voxel_size: Triple) -> NDArray[np.int64]:
@@ -93,6 +109,7 @@ def select(table: Table, config: PickConfig, voxel_size: Triple) -> NDArray[np.i
         ("diameter_angstrom", config.min_diameter_angstrom, config.max_diameter_angstrom),
         ("score", config.min_score, None),
         ("elongation", None, config.max_elongation),
+        ("fill", config.min_fill, config.max_fill),
         ("border", None, 0.5 if config.drop_border else None),
     ):
         if low is not None:

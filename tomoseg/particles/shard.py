@@ -156,7 +156,7 @@ def label_shard(job: Job, number: int) -> int:
         peaks = find_peaks(mask, saliency, core, job.splitting, job.diameter_voxels)
     places = peaks.places + np.array(box.start)
     names = labels[tuple((places - np.array(shard.start)).T)].astype(np.int64) - 1
-    _keep(
+    keep_arrays(
         job.kept("label", number),
         **_as_arrays(sum_voxels(own, levels, shard.start, count)),
         low_place=low[0],
@@ -175,7 +175,7 @@ def split_shard(job: Job, owners: Owners) -> int:
     shard, _, nearest = _owned(job, owners)
     saliency = _read(job.target.saliency, shard) if job.target.saliency else None
     sums = sum_voxels(nearest, saliency, shard.start, len(owners.objects))
-    _keep(job.kept("split", owners.shard), **_as_arrays(sums), object=owners.objects - 1)
+    keep_arrays(job.kept("split", owners.shard), **_as_arrays(sums), object=owners.objects - 1)
     return owners.shard
 
 
@@ -248,8 +248,8 @@ def sums_from(file: Any) -> Sums:
     return Sums(file["added"], file["lowest"], file["highest"])
 
 
-def _keep(path: Path, **arrays: Any) -> None:
-    """Write arrays under a name that is there only when they are, on the disk."""
+def keep_arrays(path: Path, **arrays: Any) -> None:
+    """Write arrays to a file that is there only when they are, on the disk."""
     temporary = temporary_sibling(path)
     with storage_errors("Writing", path):
         with temporary.open("wb") as file:

@@ -8,7 +8,7 @@ from typing import Any
 from tomoseg.blockwise.prepare import resolve_voxel_size
 from tomoseg.blockwise.status import read_status
 from tomoseg.errors import InputError, Stopped
-from tomoseg.io.omezarr import read_attributes
+from tomoseg.io.omezarr import read_attributes, segmented_from
 from tomoseg.io.volume import Triple, Volume, open_volume
 
 MASK, SALIENCY = "labels/mask/0", "0"
@@ -50,7 +50,7 @@ class Target:
             for name, volume in volumes.items()
         }
         if self.saliency:  # the run that made both
-            found["run"] = _attributes(self.mask.path).get("fingerprint")
+            found["run"] = (read_attributes(self.mask.path) or {}).get("fingerprint")
         return found
 
 
@@ -73,8 +73,8 @@ def open_target(path: str, *, array: str | None = None, voxel_size: float | None
     Stopped
         Where it is an output of ``segment`` that is not complete.
     """
-    attributes = _attributes(path) if Path(path).is_dir() else {}
-    segmented = {"fingerprint", "layout"} <= attributes.keys() and array is None
+    source = segmented_from(path) if array is None else None
+    segmented = source is not None
     if segmented:
         _require_complete(Path(path))
     mask = open_volume(path, array=MASK if segmented else array)
@@ -85,17 +85,12 @@ def open_target(path: str, *, array: str | None = None, voxel_size: float | None
             "Threshold it first: what is not 0 is taken for an object.",
         )
     size, _ = resolve_voxel_size(mask, voxel_size)
-    source = str(attributes["input"]["path"]) if segmented else path
-    return Target(Path(source).stem, mask, saliency, size)
+    return Target(Path(source or path).stem, mask, saliency, size)
 
 
 def renamed(target: Target, name: str | None) -> Target:
     """Return the target with another name for its tomogram, where one is given."""
     return dataclasses.replace(target, name=name) if name else target
-
-
-def _attributes(path: str) -> dict[str, Any]:
-    return read_attributes(path) or {}
 
 
 def _require_complete(path: Path) -> None:

@@ -11,9 +11,10 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from tomoseg.errors import InputError, printable
+from tomoseg.errors import InputError, TomosegError, printable
 from tomoseg.geometry import Index
 from tomoseg.io.layout import Layout
+from tomoseg.io.parquet import read_parquet
 from tomoseg.io.star import read_star
 from tomoseg.segmentation import Segmentation
 
@@ -106,13 +107,13 @@ def measured_level(layout: Layout) -> int:
 
 
 def read_particles(path: Path, segmentation: Segmentation) -> Particles:
-    """Read a table of particles: CSV with columns z, y, x in voxels, or a STAR file.
+    """Read a table of particles: CSV or Parquet with columns z, y, x in voxels, or a STAR file.
 
     Parameters
     ----------
     path
-        ``.csv``: also columns ``volume_angstrom3``, ``score`` and ``border`` are taken.
-        ``.star``: ``rlnCoordinateX/Y/Z`` in voxels of the mask, or RELION 5's
+        ``.csv``, ``.parquet``: also columns ``volume_angstrom3``, ``score`` and ``border``
+        are taken. ``.star``: ``rlnCoordinateX/Y/Z`` in voxels of the mask, or RELION 5's
         ``rlnCenteredCoordinateX/Y/ZAngst`` from the centre, half the size. Of several
         tomograms those that are called as the output or its input is.
     segmentation
@@ -122,8 +123,10 @@ def read_particles(path: Path, segmentation: Segmentation) -> Particles:
     ------
     InputError
         Where it cannot be read, or lacks a column or a number.
+    RequestError
+        Where that takes a library that is not installed.
     """
-    read = _read_star if path.suffix.lower() == ".star" else _read_csv
+    read = {".star": _read_star, ".parquet": _read_parquet}.get(path.suffix.lower(), _read_csv)
     try:
         columns, rows = read(path)
         place = {name.lower(): number for number, name in enumerate(columns)}
@@ -136,7 +139,7 @@ def read_particles(path: Path, segmentation: Segmentation) -> Particles:
             )
         names = ("volume_angstrom3", "score", "border")
         volumes, scores, border = (_column(place, rows, name) for name in names)
-    except InputError:
+    except TomosegError:
         raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
@@ -195,6 +198,12 @@ def _read_csv(path: Path) -> Table:
     with path.open(newline="", encoding="utf-8") as file:
         lines = [row for row in csv.reader(file) if row]
     return (lines[0], lines[1:]) if lines else ([], [])
+
+
+def _read_parquet(path: Path) -> Table:
+    table = read_parquet(path)
+    rows = zip(*table.values(), strict=True)
+    return list(table), [["" if cell is None else str(cell) for cell in row] for row in rows]
 
 
 def _read_star(path: Path) -> Table:

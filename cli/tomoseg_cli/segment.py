@@ -13,6 +13,7 @@ from tomoseg.config import (
     ContrastRequest,
     OmeVersion,
     OutputGrid,
+    Precision,
     RefineConfig,
     Resample,
     Rule,
@@ -96,6 +97,13 @@ REFINE_FLAGS = (
 @click.option("--sigma", type=float, help="Smoothing in voxels before SLIC.")
 @click.option(
     "--tta", is_flag=True, help="Mean over the 8 flips of each window: a little better, 8 x slower."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default=DEFAULT.precision,
+    show_default=True,
+    help="Of the windows; bfloat16 is faster where the hardware has it.",
 )
 @click.option(
     "--threshold",
@@ -205,6 +213,7 @@ def _config(flags: dict[str, Any]) -> SegmentConfig:
         weights=flags["weights"],
         refine=refine,
         tta=flags["tta"],
+        precision=flags["precision"],
         threshold=flags["threshold"],
         contrast=flags["contrast"],
         voxel_size_angstrom=flags["voxel_size"],

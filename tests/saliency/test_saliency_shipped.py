@@ -7,8 +7,10 @@ import pytest
 from scipy import ndimage
 
 from tomoseg.config import SegmentConfig
+from tomoseg.errors import RequestError
 from tomoseg.intensity import normalise, robust_location_scale
 from tomoseg.metrics import score
+from tomoseg.saliency.lanes import require_precision
 from tomoseg.saliency.predict import Predictor
 from tomoseg.saliency.weights import load, shipped
 from tomoseg.simulate.sample import DatasetConfig, simulate
@@ -56,6 +58,24 @@ def test_volumes_are_found_better_than_by_their_size_alone():
     ours, plain = score(found, truth), score(difference_of_gaussians(image), truth)
     assert ours.maximum_f > plain.maximum_f + 0.02
     assert ours.mean_absolute_error < plain.mean_absolute_error
+
+
+def test_bfloat16_finds_the_same():
+    try:
+        require_precision("bfloat16", "cpu")
+    except RequestError as error:
+        pytest.skip(str(error))
+    image, truth = tomogram(snr=(1.0,))
+    network, _ = load("vnet3d")
+    exact, coarse = (
+        Predictor(network, precision=precision).saliency(image[None])[0]
+        for precision in ("float32", "bfloat16")
+    )
+    assert not np.array_equal(exact, coarse)
+    assert np.abs(exact - coarse).mean() < 1 / 255
+    fine, rough = score(exact, truth), score(coarse, truth)
+    for name in ("maximum_f", "structure", "mean_absolute_error", "adaptive_e"):
+        assert getattr(rough, name) == pytest.approx(getattr(fine, name), abs=0.002)
 
 
 def test_slices_are_found_better_than_by_their_size_alone():

@@ -31,7 +31,7 @@ from tomoseg.errors import InputError, RequestError
 from tomoseg.geometry import Lattice
 from tomoseg.io.omezarr import Layout, read_attributes, segmented_from
 from tomoseg.io.volume import Triple, Volume, open_volume
-from tomoseg.saliency.lanes import resolve_device
+from tomoseg.saliency.lanes import require_precision, resolve_device
 from tomoseg.saliency.memory import SELF_TRAINING_CLASSES, forward_bytes, refine_bytes
 from tomoseg.saliency.weights import Card, load
 
@@ -287,6 +287,8 @@ def prepare(request: Request) -> Prepared:
     voxel_size, said_by = resolve_voxel_size(volume, request.config.voxel_size_angstrom)
     # of remote workers nothing is known yet: a login node may have no GPU
     device = resources.device if resources.remote else resolve_device(resources.device)
+    if not resources.remote:
+        require_precision(request.config.precision, device)
     _, card = load(request.config.weights)
     if card.architecture.dim != len(volume.shape):
         raise RequestError(

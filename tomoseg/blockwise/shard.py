@@ -27,7 +27,7 @@ from tomoseg.geometry import Box, Window
 from tomoseg.io.omezarr import Kind, Layout
 from tomoseg.io.pyramid import build_level_shard
 from tomoseg.io.storage import fsync
-from tomoseg.saliency.lanes import lane_setup
+from tomoseg.saliency.lanes import lane_setup, require_precision
 from tomoseg.saliency.predict import Flipped, Predictor, SaliencyModel
 from tomoseg.saliency.refine import refine
 from tomoseg.saliency.refined import Refined
@@ -75,6 +75,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         lane_setup()
+        require_precision(job.config.precision, job.device)
         self.job = job
         self._reader = job.source.reader()
         self._network, _ = load(job.config.weights)
@@ -92,9 +93,12 @@ class Worker:
     @functools.cached_property
     def _model(self) -> SaliencyModel:
         """The network that is the same for every block; scope ``block`` has none."""
+        device, precision = self.job.device, self.job.config.precision
         if self.job.config.refine.scope == "volume":
-            return self._flipped(Refined.from_file(self.job.refined, device=self.job.device))
-        return self._flipped(Predictor(self._network, device=self.job.device))
+            return self._flipped(
+                Refined.from_file(self.job.refined, device=device, precision=precision)
+            )
+        return self._flipped(Predictor(self._network, device=device, precision=precision))
 
     def _flipped(self, model: SaliencyModel) -> SaliencyModel:
         return Flipped(model) if self.job.config.tta else model
@@ -137,9 +141,9 @@ class Worker:
         if config.refine.scope != "block":
             return self._model
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-        return self._flipped(
-            refine(self._network, [values], config.refine, seed=seed, device=self.job.device)
-        )
+        refined = refine(self._network, [values], config.refine, seed=seed, device=self.job.device)
+        refined.precision = config.precision
+        return self._flipped(refined)
 
     def _normalised(self, values: NDArray[Any], window: Window) -> NDArray[np.float32]:
         return np.pad(self.job.source.normalise(values), window.pad, mode="reflect")

@@ -129,7 +129,7 @@ def _of_slices(scene: Scene, config: SegmentConfig) -> list[Map]:
 def _model(
     network: USalNet, windows: list[Image], config: SegmentConfig, number: int
 ) -> SaliencyModel:
-    model: SaliencyModel = Predictor(network)
+    model: SaliencyModel = Predictor(network, precision=config.precision)
     if config.refine.scope != "none":
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
         model = refine(network, windows, config.refine, seed=seed)

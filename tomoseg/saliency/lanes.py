@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch.utils import deterministic
 
+from tomoseg.config import Precision
 from tomoseg.errors import RequestError
 
 RETURNED_BYTES = 4 * 2**20
@@ -98,3 +99,23 @@ def resolve_device(name: str) -> str:
             "If there is a GPU, install a torch that was built for it.",
         )
     return found
+
+
+def require_precision(precision: Precision, device: str) -> None:
+    """Refuse a precision that the device has no instructions for.
+
+    Raises
+    ------
+    RequestError
+        Where bfloat16 is asked of a processor or a GPU that would only imitate it.
+    """
+    if precision == "float32":
+        return
+    if device.startswith("cuda"):
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not able:
+        raise RequestError(
+            f"precision: {device} has no instructions for bfloat16.", "Leave --precision out."
+        )

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tomoseg.config import Precision
 from tomoseg.errors import InputError, RequestError
 from tomoseg.intensity import CLIP
 from tomoseg.saliency.architecture import Architecture
@@ -62,11 +63,20 @@ class Predictor:
         that bits do not depend on how windows are grouped. On a CPU, 1 is best.
     device
         ``cpu``, ``cuda`` or ``cuda:N``.
+    precision
+        See `tomoseg.config.SegmentConfig`.
     """
 
-    def __init__(self, network: USalNet, *, batch: int = 1, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        network: USalNet,
+        *,
+        batch: int = 1,
+        device: str = "cpu",
+        precision: Precision = "float32",
+    ) -> None:
         self.network = to_device(network, device)
-        self.batch, self.device = batch, device
+        self.batch, self.device, self.precision = batch, device, precision
 
     def saliency(self, windows: Windows) -> Windows:
         """Return the saliency of each voxel; see `SaliencyModel`."""
@@ -76,6 +86,7 @@ class Predictor:
             architecture=self.network.architecture,
             batch=self.batch,
             device=self.device,
+            precision=self.precision,
         )
 
 
@@ -123,6 +134,7 @@ def in_batches(
     architecture: Architecture,
     batch: int,
     device: str,
+    precision: Precision = "float32",
 ) -> Windows:
     """Apply `function` to windows in batches of one fixed shape.
 
@@ -134,8 +146,8 @@ def in_batches(
         ``(N, *spatial)`` float32.
     architecture
         Says which windows the network takes.
-    batch, device
-        See `Predictor`.
+    batch, device, precision
+        See `Predictor`; what `function` gets has the precision, what it returns is float32.
 
     Returns
     -------
@@ -151,7 +163,7 @@ def in_batches(
         padded = np.zeros((batch, 1, *windows.shape[1:]), np.float32)
         padded[: len(chunk), 0] = chunk
         with refuse_when_memory_ends(padded.shape):
-            result = function(torch.from_numpy(padded).to(device))
+            result = function(torch.from_numpy(padded).to(device, getattr(torch, precision)))
         out[start : start + batch] = result[: len(chunk), 0].cpu().numpy()
     return out
 

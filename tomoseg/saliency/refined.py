@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tomoseg.config import Precision
 from tomoseg.errors import InputError, RequestError
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.layers import pointwise
@@ -38,7 +39,7 @@ class Refined:
         Salient labels, ascending; with none, saliency is 0 everywhere.
     report
         What `refine` did; plain JSON values.
-    batch, device
+    batch, device, precision
         As for `tomoseg.saliency.predict.Predictor`.
 
     Attributes
@@ -60,11 +61,12 @@ class Refined:
         *,
         batch: int = 1,
         device: str = "cpu",
+        precision: Precision = "float32",
     ) -> None:
         self.network = to_device(network.requires_grad_(False), device)
         self.weight, self.bias = weight.detach().to(device), bias.detach().to(device)
         self.salient, self.report = salient, report
-        self.batch, self.device = batch, device
+        self.batch, self.device, self.precision = batch, device, precision
 
     def saliency(self, windows: Windows) -> Windows:
         """Return the saliency of each voxel; see `SaliencyModel` and `salient_mass`."""
@@ -77,11 +79,12 @@ class Refined:
             architecture=self.network.architecture,
             batch=self.batch,
             device=self.device,
+            precision=self.precision,
         )
 
     def _saliency(self, x: Tensor) -> Tensor:
         return salient_mass(
-            pointwise(self.network.features(x), self.weight, self.bias), self.salient
+            pointwise(self.network.features(x).float(), self.weight, self.bias), self.salient
         )
 
     def to_file(self, path: Path) -> None:
@@ -96,7 +99,14 @@ class Refined:
         write_tensors(path, tensors, {_KEY: values})
 
     @classmethod
-    def from_file(cls, path: Path, *, batch: int = 1, device: str = "cpu") -> Self:
+    def from_file(
+        cls,
+        path: Path,
+        *,
+        batch: int = 1,
+        device: str = "cpu",
+        precision: Precision = "float32",
+    ) -> Self:
         """Read what `to_file` wrote; the bits of `saliency` stay the same.
 
         Raises
@@ -114,7 +124,16 @@ class Refined:
         if weight.shape != (len(bias), architecture.base_channels):
             raise InputError(f"refined weights {path}: response of shape {tuple(weight.shape)}.")
         network = network_from(architecture, tensors, path)
-        return cls(network, weight, bias, salient, report, batch=batch, device=device)
+        return cls(
+            network,
+            weight,
+            bias,
+            salient,
+            report,
+            batch=batch,
+            device=device,
+            precision=precision,
+        )
 
 
 def response_labels(response: Tensor) -> NDArray[np.uint16]:

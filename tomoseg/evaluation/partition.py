@@ -24,11 +24,15 @@ class PartitionScores:
         regions and the size of the image; a segment takes part with 5 % of its voxels.
     achievable_accuracy
         Share of voxels that are right where each segment is what most of it is.
+    boundary_share
+        Share of all faces between voxels that are faces between segments: neither good nor
+        bad, but ragged segments buy recall with it.
     """
 
     boundary_recall: float
     undersegmentation: float
     achievable_accuracy: float
+    boundary_share: float
 
 
 def score_partition(labels: NDArray[np.integer[Any]], truth: NDArray[Any]) -> PartitionScores:
@@ -48,15 +52,18 @@ def score_partition(labels: NDArray[np.integer[Any]], truth: NDArray[Any]) -> Pa
     salient = truth != 0
     sizes = np.bincount(labels.ravel())
     inside = np.bincount(labels.ravel(), salient.ravel())
-    borders = found = 0
+    borders = found = drawn = faces = 0
     for axis in range(truth.ndim):
-        border = np.diff(salient, axis=axis)
+        border, boundary = np.diff(salient, axis=axis), np.diff(labels, axis=axis) != 0
         borders += int(border.sum())
-        found += int((border & (np.diff(labels, axis=axis) != 0)).sum())
+        found += int((border & boundary).sum())
+        drawn += int(boundary.sum())
+        faces += boundary.size
     parts = (inside, sizes - inside)
     covered = sum(int(sizes[part > LEAK * sizes].sum()) for part in parts)
     return PartitionScores(
         boundary_recall=found / borders if borders else 1.0,
         undersegmentation=covered / truth.size - 1,
         achievable_accuracy=float(np.maximum(*parts).sum()) / truth.size,
+        boundary_share=drawn / faces if faces else 0.0,
     )

@@ -85,8 +85,11 @@ class Cells:
 
     @property
     def turns(self) -> int:
-        """Updates that see all rows of a cell, each another share of them."""
-        return max(1, self.edge // 2)
+        """Updates that see all rows of a cell, each another share of them.
+
+        In an image a cell has so few voxels that all are needed.
+        """
+        return max(1, self.edge // 2) if self.dim == 3 else 1
 
     def rows(self) -> Tensor:
         """Return ``(edge^(dim - 1), dim - 1)``: where rows start in a cell, by their turn."""
@@ -158,8 +161,9 @@ def slic(
     -----
     Achanta et al. (TPAMI 2012), with the distances of scikit-image's. A voxel chooses among the
     seeds of its own cell and of those around it, 27 or 9; of equally near ones the first in C
-    order. Seeds move ``edge + 2`` times, each time to the mean of those of a share of the rows
-    of voxels that chose them (Hong et al., DAC 2016: S-SLIC); at the end all voxels choose.
+    order. Seeds move ``edge + 2`` times, to the mean of the voxels that chose them. In a volume a
+    share of the rows of voxels chooses each time (as in S-SLIC, Hong et al., DAC 2016): 2 of
+    `edge` and others in turn. At the end all voxels choose.
     """
     lane_setup()
     cells = _cells(windows, edge)

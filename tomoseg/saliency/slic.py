@@ -235,7 +235,7 @@ def _nearest(
     """
     starts = cells.rows()[slice(*rows), :, None, None].float()
     row = cells.edge * 3**cells.dim
-    layers = max(1, limit // (4 * row * cells.layer))
+    layers = min(cells.grid[1], max(1, limit // (4 * row * cells.layer)))
     together = min(len(starts), max(1, limit // (row * layers * cells.layer)))
     buffer = values.new_empty(together * row * layers * cells.layer)
     for span, around in _spans(cells, seeds, layers):

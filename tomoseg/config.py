@@ -80,7 +80,7 @@ class RefineConfig:
         one.
     supervoxel_edge
         Edge in voxels of the lattice of supervoxel seeds; for alignment between
-        neighbouring windows it divides the halo and the block.
+        neighbouring windows, and speed, it divides the halo and the block: 1, 2, 4, 8 or 16.
     compactness
         SLIC's weight of distance against intensity, where intensities are in robust
         standard deviations of the whole volume.

@@ -3,7 +3,7 @@ import pytest
 from saliency_toys import dice, spheres
 from skimage.metrics import adapted_rand_error
 
-from tomoseg.saliency.supervoxels import majority_vote, supervoxels
+from tomoseg.saliency.supervoxels import majority_vote, reference_supervoxels, supervoxels
 
 SETTINGS = {"edge": 4, "compactness": 2.0, "sigma": 1.0}
 
@@ -32,6 +32,16 @@ def test_windows_on_one_lattice_agree() -> None:
     common, same = first[40:56, 24:56, 8:56], second[8:24, 8:40, 8:56]
     error, _, _ = adapted_rand_error(common, same)
     assert error < 0.05
+
+
+@pytest.mark.parametrize(("edge", "lattice"), [(4, True), (3, False)])
+def test_edges_off_the_lattice_are_scikit_image_s(edge: int, lattice: bool) -> None:
+    volume, _ = spheres(24, seed=5)
+    settings = SETTINGS | {"edge": edge}
+    same = np.array_equal(
+        supervoxels(volume, **settings), reference_supervoxels(volume, **settings)
+    )
+    assert same != lattice
 
 
 def test_one_gold_bead_changes_little() -> None:

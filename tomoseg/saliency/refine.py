@@ -135,7 +135,7 @@ def refine(
             network, list(sample), config, seed=seed, lanes=lanes, batch=batch, device=device
         )
     voted = config.unify == "supervoxels"
-    segments = map_lanes(lambda w: _segments(w, config), sample, lanes) if voted else None
+    segments = map_lanes(lambda w: _segments(w, config, device), sample, lanes) if voted else None
     model = Response(network, config.classes, seed).to(device)
     with refuse_when_memory_ends((1, *sample.shape[1:])):
         report, sound = _iterate(model, sample, segments, config)
@@ -162,12 +162,13 @@ def _checked(network: USalNet, windows: Sequence[NDArray[np.float32]]) -> NDArra
     return sample
 
 
-def _segments(window: NDArray[np.float32], config: RefineConfig) -> Labels:
+def _segments(window: NDArray[np.float32], config: RefineConfig, device: str) -> Labels:
     return supervoxels(
         window,
         edge=config.supervoxel_edge,
         compactness=config.compactness,
         sigma=config.sigma,
+        device=device,
     )
 
 

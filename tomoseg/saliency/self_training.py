@@ -111,7 +111,9 @@ def teach(
     def target(window: Window) -> Window:
         mean = views.saliency(window[None])[0]
         if config.supervoxel_weight:
-            mean += config.supervoxel_weight * (_drawn_together(mean, window, config) - mean)
+            mean += config.supervoxel_weight * (
+                _drawn_together(mean, window, config, device) - mean
+            )
         return sharpened(mean, config.sharpness).astype(np.float32)
 
     return map_lanes(target, list(windows), lanes)
@@ -125,7 +127,7 @@ def sharpened(saliency: NDArray[np.floating[Any]], exponent: float) -> NDArray[n
 
 
 def _drawn_together(
-    saliency: NDArray[np.floating[Any]], window: Window, config: RefineConfig
+    saliency: NDArray[np.floating[Any]], window: Window, config: RefineConfig, device: str
 ) -> NDArray[np.floating[Any]]:
     """Return the mean saliency of each voxel's supervoxel."""
     segments = supervoxels(
@@ -133,9 +135,10 @@ def _drawn_together(
         edge=config.supervoxel_edge,
         compactness=config.compactness,
         sigma=config.sigma,
+        device=device,
     )
-    sums = np.bincount(segments.ravel(), saliency.ravel())
-    means: NDArray[np.floating[Any]] = sums / np.bincount(segments.ravel())
+    sums, counts = np.bincount(segments.ravel(), saliency.ravel()), np.bincount(segments.ravel())
+    means: NDArray[np.floating[Any]] = sums / counts.clip(min=1)
     return means[segments]
 
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from tomoseg.evaluation.baselines.gabor import directions, responses
 from tomoseg.evaluation.baselines.scale import Map, min_max, nothing_in_constants
-from tomoseg.saliency.supervoxels import Labels, supervoxels
+from tomoseg.saliency.supervoxels import Labels, reference_supervoxels
 
 DENOISE = 2.5
 """Sigma of the smoothing before, voxels, as in AITom's demonstration of the method."""
@@ -73,7 +73,7 @@ def zhou(intensities: Map) -> Map:
     two axes, as there, are 9 filters in 3-D.
     """
     smooth = ndimage.gaussian_filter(intensities, DENOISE)
-    segments = supervoxels(smooth, edge=EDGE, compactness=COMPACTNESS, sigma=0.0)
+    segments = reference_supervoxels(smooth, edge=EDGE, compactness=COMPACTNESS, sigma=0.0)
     _, sparse = robust_pca(_features(smooth, segments))
     of_segment = sparse.mean(0)
     return min_max(of_segment[segments])

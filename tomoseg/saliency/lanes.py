@@ -55,8 +55,10 @@ def _return_memory() -> None:
 
     Left alone, glibc keeps a heap for every thread and holds up to half of it free. In
     exchange torch asks for huge pages, so that fresh memory costs little. Other C libraries
-    are left as they are.
+    are left as they are, and settings of the environment (MALLOC_*) stay.
     """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         mallopt = ctypes.CDLL(None).mallopt

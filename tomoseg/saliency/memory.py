@@ -12,11 +12,11 @@ from tomoseg.saliency.architecture import LEVELS, Architecture
 FLOAT = 4
 SLACK = 1.05
 
-FRAGMENTATION = 1.75
-"""Resident over living bytes under glibc's allocator: 1.5 to 2.0, it varies from run to run."""
+FRAGMENTATION = 1.5
+"""Resident over living bytes at most: pieces too small to go back to the system stay."""
 
 FORWARD_FIXED_BYTES = 4 * 2**20
-REFINE_FIXED_BYTES = 20 * 2**20
+REFINE_FIXED_BYTES = 26 * 2**20
 """Alive whatever the window: small buffers, what SLIC's first call loads."""
 
 # Values alive per voxel of a window, for each base channel and alone; the generator's

@@ -90,8 +90,10 @@ def main() -> None:
         home(SNRS[n % len(SNRS)]).make(n // len(SNRS), structures())
         for n in range(chosen.tomograms)
     ]
-    rows = {}
-    for core, halo in itertools.product(CORES, HALOS):
+    cuts = [PRODUCT, *(cut for cut in itertools.product(CORES, HALOS) if cut != PRODUCT)]
+    print("| core | halo | window | maximum F | S | seam measure | cost |\n" + "|---" * 7 + "|")
+    unit = 0.0
+    for core, halo in cuts:
         if (core + 2 * halo) % STRIDE or (core + 2 * halo) ** 3 > MOST_VOXELS:
             continue
         cut = Cut(core, halo, min(core // 2, round(halo * chosen.blend)))
@@ -103,13 +105,11 @@ def main() -> None:
             seconds += time.perf_counter() - started
             scores = score(saliency, tomogram.truth)
             found.append((scores.maximum_f, scores.structure, seam(saliency, core)))
-        rows[core, halo] = (*np.mean(found, axis=0), seconds)
-    print("| core | halo | window | maximum F | S | seam measure | cost |\n" + "|---" * 7 + "|")
-    for (core, halo), (f, s, jump, seconds) in rows.items():
-        cost = seconds / rows[PRODUCT][-1]
+        unit = unit or seconds
+        f, s, jump = np.mean(found, axis=0)
         print(
             f"| {core} | {halo} | {core + 2 * halo} | {f:.4f} | {s:.4f} | {jump:.3f} "
-            f"| {cost:.2f} |",
+            f"| {seconds / unit:.2f} |",
             flush=True,
         )
 

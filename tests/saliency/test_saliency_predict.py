@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -61,6 +63,16 @@ def test_a_thread_that_forgot_its_setup_computes_the_same_bits() -> None:
             np.testing.assert_array_equal(pool.submit(predictor.saliency, given).result(), expected)
     finally:
         lane_setup()
+
+
+def test_a_lane_is_deterministic_at_once() -> None:
+    """The compiler, which torch's better known switch imports, costs a process seconds."""
+    code = (
+        "import sys, torch; from tomoseg.saliency.lanes import lane_setup; lane_setup(); "
+        "print(torch.are_deterministic_algorithms_enabled(), 'torch._inductor' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_lanes_have_one_thread_each() -> None:

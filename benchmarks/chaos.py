@@ -251,15 +251,16 @@ def main() -> None:
     killed: Counter[tuple[str, str]] = Counter()
     bad = 0
     with tempfile.TemporaryDirectory() as holder:
-        cases = []
-        for work in works(Path(holder)):
-            folder = Path(holder, work.config.refine.scope)
-            cases.append((work, *undisturbed(work, folder)))
-            print(f"{folder.name}: {cases[-1][2]:.1f} s undisturbed", flush=True)
+        cases = list(works(Path(holder)))
+        known: dict[str, tuple[dict[str, str], float]] = {}
         rounds = 0
         while killed.total() < chosen.kills:
-            work, expected, seconds = cases[rounds % len(cases)]
+            work = cases[rounds % len(cases)]
             scope = work.config.refine.scope
+            if scope not in known:
+                known[scope] = undisturbed(work, Path(holder, scope))
+                print(f"{scope}: {known[scope][1]:.1f} s undisturbed", flush=True)
+            expected, seconds = known[scope]
             left = chosen.kills - killed.total()
             victims = chance.choices(VICTIMS, k=min(chance.randint(1, KILLS), left))
             died, wrong = play(work, victims, seconds, chance, expected)

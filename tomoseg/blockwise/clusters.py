@@ -117,7 +117,7 @@ def local_cluster(workers: int, memory_bytes: int, devices: tuple[str, ...]) -> 
                 "preload": __name__,
                 "local_directory": folder,
                 "dashboard_address": DASHBOARD,  # without one it would listen on all addresses
-                "silence_logs": 40,
+                "silence_logs": logging.CRITICAL,  # a heartbeat that meets the end is an error
             }
             if devices:
                 number_there = devices[number].partition(":")[2]

@@ -5,7 +5,8 @@
 Segments one volume of noise, of 12 shards of 64^3, scope none, with the default network and
 one thread a worker, on clusters of one and of two workers by turns. The times are of the engine
 alone, from the claim to the finished output; workers are up before, and have loaded torch.
-Before it the network alone, in one process and in two at once: what two cores can give.
+Before it the network alone, in one process and in two at once: what two cores can give, and
+what the processes of a cluster take while nothing is to be done.
 
 The model is of 16,384 shards of 256^3 on workers like these, each with a core of its own and
 files at the speed of here: every stage lasts as long as the worker that has most of its shards,
@@ -26,6 +27,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
+import psutil
 import zarr
 
 from tomoseg.blockwise.clusters import local_cluster
@@ -43,6 +45,8 @@ LARGE_SHARDS, LARGE_BLOCKS = 16_384, 64
 """Of the model: shards, and blocks in each."""
 
 WORKERS = (1, 2, 4, 16, 64, 256)
+
+IDLE_SECONDS = 15
 
 WINDOWS = 6
 READY: Barrier
@@ -81,6 +85,21 @@ def timed(volume: Path, output: Path, workers: int) -> Timed:
     ends = [*list(begun.values())[1:], ended]
     stages = {name: end - begin for (name, begin), end in zip(begun.items(), ends, strict=True)}
     return Timed(start_up, ended - started, stages, cpu)
+
+
+def idle(workers: int) -> tuple[float, float]:
+    """Return the shares of a core that the driver, and a worker, take for nothing at all."""
+    with local_cluster(workers, 4 * 2**30, ()) as client:
+        client.wait_for_workers(workers)
+        driver = psutil.Process()
+        found = [driver, *map(psutil.Process, client.run(os.getpid).values())]
+        before = [sum(process.cpu_times()[:2]) for process in found]
+        time.sleep(IDLE_SECONDS)
+        own, *others = (
+            (sum(process.cpu_times()[:2]) - cpu) / IDLE_SECONDS
+            for process, cpu in zip(found, before, strict=True)
+        )
+    return own, statistics.mean(others)
 
 
 def bare(processes: int) -> float:
@@ -128,6 +147,8 @@ def main() -> None:
     ones, ratios = [], []
     ceiling = [2 * bare(1) / bare(2) for _ in range(pairs)]
     print(f"the network alone in two processes: {statistics.median(ceiling):.2f} times", flush=True)
+    driver, worker = idle(2)
+    print(f"idle: the driver takes {driver:.1%} of a core, each of two workers {worker:.1%}")
     with tempfile.TemporaryDirectory() as holder:
         volume = Path(holder, "volume.zarr")
         noise = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)

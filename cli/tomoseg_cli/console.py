@@ -77,6 +77,8 @@ def configure_logging(*, quiet: bool, verbose: bool) -> None:
     # logging when it is loaded, here and in its workers, from the environment
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
+    # its client has a level of its own, and tells of a lost scheduler by tracebacks
+    logging.getLogger("distributed.client").disabled = not verbose
 
 
 class ProgressReport:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import random
-import time
 
 import pytest
 from engine import CASES, config, digests, run, run_in_child
@@ -11,7 +10,7 @@ from tomoseg.blockwise.execute import Serial
 from tomoseg.blockwise.status import read_status
 
 SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["tomoseg.blockwise.run", "tomoseg.simulate.phantom"])
+SPAWN.set_forkserver_preload(["tomoseg.blockwise.run", "torch._dynamo"])  # the seconds of a start
 
 KILLS = 10
 """Random instants for each case: forty in all."""
@@ -46,13 +45,13 @@ def test_lanes(tmp_path, volume, weights, expected, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [1, 3])
 def test_dask_workers(tmp_path, volume, weights, expected, clusters, case, workers):
     run(volume, tmp_path / "out.zarr", config(weights, case), scheduler=clusters(workers))
     assert digests(tmp_path / "out.zarr") == expected[case]
 
 
-def test_the_embedded_cluster(tmp_path, volume, weights, expected):
+def test_the_embedded_cluster_of_two(tmp_path, volume, weights, expected):
     run(volume, tmp_path / "out.zarr", config(weights), workers=2)
     assert digests(tmp_path / "out.zarr") == expected["none"]
 
@@ -79,11 +78,9 @@ def test_shard_size_and_version(tmp_path, volume, weights, expected, case, versi
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_killed_at_random_instants(tmp_path, volume, weights, expected, case):
+def test_killed_at_random_instants(tmp_path, volume, weights, undisturbed, case):
     output = tmp_path / "out.zarr"
-    started = time.monotonic()
-    run(volume, tmp_path / "whole.zarr", config(weights, case))
-    whole = time.monotonic() - started
+    expected, whole = undisturbed[case]
     chance = random.Random(case)
     killed = 0
     for _ in range(KILLS):
@@ -95,7 +92,7 @@ def test_killed_at_random_instants(tmp_path, volume, weights, expected, case):
         child.join()
     assert killed, "no run was killed: the test showed nothing"
     run(volume, output, config(weights, case))
-    assert digests(output) == expected[case]
+    assert digests(output) == expected
     assert read_status(output, verify=True).complete
 
 

@@ -44,6 +44,16 @@ def test_help_is_quick_because_it_loads_nothing_heavy():
     assert found.stdout.splitlines()[-1] == "[]"
 
 
+def test_dask_shows_a_user_no_traceback_of_a_lost_scheduler():
+    code = (
+        "import logging; from tomoseg_cli.console import configure_logging\n"
+        "configure_logging(quiet=False, verbose=False)\n"
+        "import distributed; logging.getLogger('distributed.client').error('a traceback')"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -19,6 +19,7 @@ from tomoseg.saliency.weights import state_of
 MEASURE = """
 import sys
 import numpy as np
+import torch._dynamo  # an optimiser imports it: part of a worker before its first shard
 from tomoseg.config import RefineConfig
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network

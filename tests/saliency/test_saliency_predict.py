@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -61,6 +63,20 @@ def test_a_thread_that_forgot_its_setup_computes_the_same_bits() -> None:
             np.testing.assert_array_equal(pool.submit(predictor.saliency, given).result(), expected)
     finally:
         lane_setup()
+
+
+def test_a_worker_imports_neither_compiler_nor_algebra() -> None:
+    """What torch's better known switches import costs every process seconds."""
+    code = (
+        "import sys, torch\n"
+        "from tomoseg.saliency.lanes import lane_setup\n"
+        "from tomoseg.saliency.weights import load\n"
+        "lane_setup(); load('vnet3d')\n"
+        "print(torch.are_deterministic_algorithms_enabled())\n"
+        "print([name for name in ('torch._inductor', 'sympy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True", "[]"]
 
 
 def test_lanes_have_one_thread_each() -> None:

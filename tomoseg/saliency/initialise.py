@@ -29,9 +29,8 @@ ATTENTION_GAIN = 0.1
 
 def blank_network(architecture: Architecture) -> USalNet:
     """Return a network in eval mode whose values are still to be filled in."""
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=()):  # on torch's device "meta" it would import SymPy
         network = USalNet(architecture)
-    network.to_empty(device="cpu")
     network.eval()
     return network
 

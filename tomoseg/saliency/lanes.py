@@ -40,7 +40,8 @@ def lane_setup() -> None:
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     if not torch.are_deterministic_algorithms_enabled():
-        torch.use_deterministic_algorithms(True)
+        # the twin `use_deterministic_algorithms` imports the compiler, seconds of every process
+        torch.set_deterministic_debug_mode("error")
     # Deterministic mode would fill every fresh buffer with NaN; ours are always written.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -20,6 +20,7 @@ from torch import Tensor
 from tomoseg.errors import InputError, RequestError, StorageError
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import blank_network, random_network
+from tomoseg.saliency.lanes import share_memory
 from tomoseg.saliency.usalnet import USalNet
 
 SUFFIX = ".safetensors"
@@ -108,6 +109,7 @@ def load(spec: str) -> tuple[USalNet, Card]:
     InputError
         Where the file is not weights that `save` wrote, or was changed since.
     """
+    share_memory()  # before torch allocates
     if spec.startswith(RANDOM):
         return _random(spec)
     if spec in shipped():

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "speed": (["speed.py"], ["speed.py", "--edge", "128"]),
     "memory": (["memory.py"], ["memory.py", "128x128x128", "128x256x256"]),
     "io": (["io_rate.py"], ["io_rate.py", "--edge", "128", "--turns", "1"]),
+    "forward": (["forward.py"], ["forward.py", "--turns", "1", "--edges", "64"]),
     "supervoxels": (["supervoxels.py"], ["supervoxels.py", "--turns", "1"]),
     "refinement": (["refine_cost.py"], ["refine_cost.py", "--turns", "1"]),
     "windows": (["windows.py"], ["windows.py", "--tomograms", "1"]),

@@ -33,6 +33,31 @@ def test_a_precision_that_the_processor_lacks_is_refused(monkeypatch):
         require_precision("bfloat16", "cpu")
 
 
+HANDED = """
+import psutil, torch
+from tomoseg.saliency.lanes import hand_back, share_memory
+share_memory()
+MIB = 2**20 // 4
+first = torch.ones(24 * MIB)
+del first  # from now on glibc takes maps of this size from its heap
+maps, kept = [], []
+for _ in range(20):
+    maps.append(torch.ones(6 * MIB))
+    kept.append(torch.ones(MIB // 4))
+maps.clear()
+for _ in range(2):
+    print(psutil.Process().memory_info().rss / 2**20)
+    hand_back()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_is_free_between_what_is_kept_is_handed_back():
+    printed = subprocess.check_output([sys.executable, "-c", HANDED], text=True).split()
+    before, after = map(float, printed)
+    assert before - after > 80  # of 120 MiB
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_threads_share_one_heap(tmp_path):
     def heaps(how: str) -> int:

@@ -27,7 +27,7 @@ from tomoseg.geometry import Box, Window
 from tomoseg.io.omezarr import Kind, Layout
 from tomoseg.io.pyramid import build_level_shard
 from tomoseg.io.storage import fsync
-from tomoseg.saliency.lanes import lane_setup, require_precision
+from tomoseg.saliency.lanes import hand_back, lane_setup, require_precision
 from tomoseg.saliency.predict import Flipped, Predictor, SaliencyModel
 from tomoseg.saliency.refine import refine
 from tomoseg.saliency.refined import Refined
@@ -128,6 +128,7 @@ class Worker:
                 values = self._normalised(raw[window.valid.relative_to(seen).slices], window)
                 probability = self._block_model(block, values).saliency(values[None])[0]
                 box, added = contribution(probability, window, plan.shape, parts.width)
+                hand_back()
                 place = parts.stored(number, box).relative_to(stored)
                 with adding:  # whole numbers: the order in which lanes finish is no matter
                     part[place.slices] += added

@@ -138,7 +138,8 @@ def local_attention(
     x
         ``(N, C, *spatial)`` features; zero outside the window.
     looked
-        ``(N, G, *spatial)``, what the weights are made from.
+        ``(N, G, *spatial)``, what the weights are made from; overwritten where no gradient is
+        asked for.
     weight, bias
         ``(K, G)`` and ``(K,)``, ``K = kernel**dim``; neighbours in lexicographic order,
         from ``-dilation * (kernel // 2)`` upwards along each axis.
@@ -175,9 +176,8 @@ def _attend(
     """Return the attended features, in `out` if that has their shape; it may be `looked`."""
     if out is None or out.shape != x.shape:
         out = torch.empty_like(x)
-    x = x.to(
-        torch.float32, memory_format=torch.contiguous_format
-    )  # channel by channel: one weight meets them all
+    # channel by channel: a weight meets them all
+    x = x.to(torch.float32, memory_format=torch.contiguous_format)
     for slab in _slabs(x):
         weights, total = _weights(looked[slab].float(), weight, bias), torch.zeros_like(x[slab])
         for k, here, there in _neighbours(slab, x.shape, kernel, dilation):

@@ -194,11 +194,9 @@ class Up(nn.Module):
         dim = x.dim() - 2
         weight = self.weight.movedim(0, -2)  # (2, 2, 2, O, I)
         y = pointwise(x, weight.flatten(0, -2), self.bias.repeat(2**dim))
-        y = y.movedim(1, -1).view(
-            len(x), *x.shape[2:], *weight.shape[:-1]
-        )  # (N, z, y, x, 2, 2, 2, O)
+        y = y.movedim(1, -1).view(len(x), *x.shape[2:], *weight.shape[:-1])
         pairs = [axis for i in range(1, 1 + dim) for axis in (i, dim + i)]
-        y = y.permute(0, *pairs, -1)  # (N, z, 2, y, 2, x, 2, O)
+        y = y.permute(0, *pairs, -1)  # (N, z, y, x, 2, 2, 2, O) to (N, z, 2, y, 2, x, 2, O)
         return laid_out(y.reshape(len(x), *(2 * n for n in x.shape[2:]), -1).movedim(-1, 1))
 
 
@@ -219,8 +217,7 @@ class ConvNorm(nn.Module):
         """Map ``(N, inputs, *spatial)`` to ``(N, outputs, *spatial)``, halved by `down`."""
         function = halve if self.down else convolve
         weight: Tensor = self.weight
-        if residual is x and not mixed(x):
-            # then it is one more tap at the kernel's middle, which coarse floats can't hold
+        if residual is x:  # then it is one more tap at the kernel's middle
             weight, residual = weight + _identity(weight), None
         if self.norm.training:
             y = function(x, weight)

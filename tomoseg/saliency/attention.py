@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tomoseg.saliency.layers import Pointwise, convolve, mixed
+from tomoseg.saliency.layers import Pointwise, convolve, mixed, single
 
 # Voxels that local attention works on at once: what stays in a CPU's cache, and enough to
 # fill a GPU. Both are constants, so the order of every sum is a function of the shape.
@@ -101,7 +101,7 @@ class GlobalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C, *spatial)`` to the same shape."""
-        exact = x if mixed(x) else x.float()
+        exact = x if mixed(x) else single(x)
         weights = torch.softmax(self.attend(self.sweeps(exact)).flatten(2), dim=1)  # (N, D, P)
         positions = pool_to_grid(exact, self.grid).flatten(2)  # (N, C, D)
         return torch.bmm(positions, weights).view(x.shape).to(x.dtype)
@@ -177,9 +177,9 @@ def _attend(
     if out is None or out.shape != x.shape:
         out = torch.empty_like(x)
     # channel by channel: a weight meets them all
-    x = x.to(torch.float32, memory_format=torch.contiguous_format)
+    x = single(x).contiguous()
     for slab in _slabs(x):
-        weights, total = _weights(looked[slab].float(), weight, bias), torch.zeros_like(x[slab])
+        weights, total = _weights(single(looked[slab]), weight, bias), torch.zeros_like(x[slab])
         for k, here, there in _neighbours(slab, x.shape, kernel, dilation):
             total[here].addcmul_(x[there], weights[:, k : k + 1][here])
         out[slab] = total

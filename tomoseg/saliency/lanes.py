@@ -54,9 +54,9 @@ def share_memory() -> None:
 
     Left alone, glibc keeps a heap for every thread, in pieces that fit none of a window's
     maps: a fifth more memory, for the same speed. Other C libraries are left as they are,
-    and so is a process whose environment has settings of its own (MALLOC_*).
+    and so is a process whose environment has settings of its own for that.
     """
-    if any(name.startswith("MALLOC_") for name in os.environ):
+    if {"MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys():
         return
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it when it first allocates
     if libc := _glibc():

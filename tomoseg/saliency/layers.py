@@ -129,6 +129,11 @@ def mixed(x: Tensor) -> bool:
     return torch.is_autocast_enabled(x.device.type)
 
 
+def single(x: Tensor) -> Tensor:
+    """Return `x` in float32 if it is coarser."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def frozen_affine(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
     """Return scale and shift, ``(C,)`` each, of a normalisation with frozen statistics."""
     assert norm.running_var is not None  # our layers track their statistics

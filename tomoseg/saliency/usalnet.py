@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tomoseg.saliency.architecture import LEVELS, Architecture
 from tomoseg.saliency.attention import GlobalAttention, LocalAttention
 from tomoseg.saliency.backbone import Encoder
-from tomoseg.saliency.layers import ConvNorm, Join, Pointwise, Up
+from tomoseg.saliency.layers import ConvNorm, Join, Pointwise, Up, single
 
 SIDE_LOSS_WEIGHTS = (0.5, 0.5, 0.5, 0.8, 0.8, 1.0)
 """Weights of the six outputs in the loss, coarse to fine (the released code's)."""
@@ -137,7 +137,7 @@ class USalNet(nn.Module):
 
         An `x` in bfloat16 has features, but for attention's sums, computed in bfloat16.
         """
-        logits: Tensor = self.head(self.features(x).float())
+        logits: Tensor = self.head(single(self.features(x)))
         return logits
 
     def _decoder(self, x: Tensor) -> Iterator[Tensor]:

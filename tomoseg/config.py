@@ -187,7 +187,7 @@ class SegmentConfig:
         eight times the computing for volumes.
     precision
         In which windows are computed: ``bfloat16`` holds half as much and is faster where the
-        hardware has it; saliency differs by about a step of 255. Refinement stays in float32.
+        hardware has it; saliency differs by less than a step of 255. Refinement stays in float32.
     threshold
         Saliency from which a voxel belongs to the mask.
     contrast

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from tomoseg.config import Precision
 from tomoseg.errors import RequestError
-from tomoseg.pretrain.recipe import Precision, Preset, Recipe, preset
+from tomoseg.pretrain.recipe import Preset, Recipe, preset
 from tomoseg_cli.console import common_options, configure_logging, print_result
 from tomoseg_cli.running import stop_on_signal
 

@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from tomoseg.config import Precision
 from tomoseg.errors import RequestError
 from tomoseg.saliency.architecture import Architecture
 
 Optimiser = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "constant"]
-Precision = Literal["float32", "bfloat16"]
 Preset = Literal["default", "paper"]
 
 

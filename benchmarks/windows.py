@@ -73,6 +73,8 @@ def seam(saliency: NDArray[np.float32], core: int) -> float:
             face = plane % core == 0
             jumps[face, True].append(float(jump[plane - 1]))
             jumps[face, False] += [float(jump[k - 1]) for k in (plane - 1, plane + 1) if k < length]
+    if not jumps[True, True]:
+        return float("nan")  # one core holds it all
     means = {key: np.mean(values) for key, values in jumps.items()}
     return float(means[True, True] / means[True, False] * means[False, False] / means[False, True])
 

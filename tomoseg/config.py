@@ -14,7 +14,7 @@ BLOCK = 64
 """Edge of a block in voxels: the Zarr chunk and the unit of refinement."""
 
 STRIDE = 16
-"""Stride of the network at its deepest level: halos are multiples of it."""
+"""Stride of the network at its deepest level: windows are multiples of it."""
 
 Scope = Literal["none", "volume", "block"]
 Rule = Literal["teacher", "majority", "prior"]
@@ -201,7 +201,7 @@ class SegmentConfig:
     output_grid
         Where it was resampled, the result lies on the ``input``'s voxels or the ``model``'s.
     halo
-        Voxels of real neighbours around a core, a multiple of `STRIDE`; windows are
+        Voxels of real neighbours around a core, a multiple of half of `STRIDE`; windows are
         blended over them, as far as half a block.
     shard
         Edge of a shard in voxels, a multiple of `BLOCK`.
@@ -243,9 +243,9 @@ class SegmentConfig:
             self.voxel_size_angstrom,
         )
         _require(
-            self.halo >= 0 and self.halo % STRIDE == 0,
+            self.halo >= 0 and (BLOCK + 2 * self.halo) % STRIDE == 0,
             "halo",
-            f"a multiple of {STRIDE}",
+            f"a multiple of {STRIDE // 2}",
             self.halo,
         )
         _require(

@@ -39,8 +39,7 @@ def normalise(values: NDArray[np.generic], location: float, scale: float) -> NDA
 
     A negative `scale` turns the contrast over.
     """
-    result = values.astype(np.float32)
-    result -= np.float32(location)
+    result: NDArray[np.float32] = np.subtract(values, np.float32(location), dtype=np.float32)
     result *= np.float32(1 / scale)
     np.clip(result, -CLIP, CLIP, out=result)
     if np.isnan(result.sum()):

@@ -6,7 +6,6 @@ import pytest
 from tomoseg.blockwise.blend import FULL, BlendReader, Parts, contribution
 from tomoseg.blockwise.plan import Plan
 from tomoseg.geometry import Box, Lattice, whole
-from tomoseg.io.layout import Layout
 from tomoseg.io.omezarr import ArrayStore, create
 
 SHAPES = [(1, 1, 1), (64, 65, 70), (150, 64, 129), (70, 300, 10)]
@@ -20,7 +19,7 @@ def blended(folder, shape, shard, halo, window_saliency):
     """Run every shard's windows through `window_saliency`, store the parts, read the volume."""
     work = plan(shape, shard, halo)
     parts = work.parts
-    layout = parts.layout(Layout(str(folder), shape, None, shard=shard), str(folder))
+    layout = parts.layout(str(folder))
     create(layout, {})
     store = ArrayStore(layout, "image", 0)
     for number, cell in enumerate(work.shards):
@@ -35,7 +34,7 @@ def blended(folder, shape, shard, halo, window_saliency):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("halo", [0, 16, 48])
+@pytest.mark.parametrize("halo", [0, 8, 16, 48])
 def test_windows_that_agree_give_what_they_say(tmp_path, shape, halo):
     reader = blended(tmp_path / "parts", shape, 64, halo, lambda *a: np.full(a[2], 0.5, np.float32))
     assert np.unique(reader.read(whole(shape))).tolist() in ([127], [128], [127, 128])
@@ -109,3 +108,10 @@ def test_stored_parts_lie_side_by_side(shape, width):
 
 def test_the_sum_of_the_most_windows_fits():
     assert np.iinfo(np.uint16).max >= FULL + 8
+
+
+@pytest.mark.parametrize("shard", [64, 128, 192, 256, 512, 1024])
+@pytest.mark.parametrize("halo", [0, 8, 16, 24])
+def test_parts_are_kept_in_few_chunks(shard, halo):
+    layout = plan((2048,) * 3, shard, halo).parts.layout("parts")
+    assert 48 <= layout.chunk <= 96

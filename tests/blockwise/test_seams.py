@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tomoseg.blockwise.seams import SeamSums, seam_sums, with_low_neighbours
+from tomoseg.blockwise.seams import SeamSums, seam_sums, spread, with_low_neighbours
 from tomoseg.geometry import Lattice
 
 
@@ -63,3 +63,14 @@ def test_objects_that_happen_to_lie_on_a_block_plane_are_no_seam():
 def test_says_nothing_of_one_block_or_a_constant():
     assert measure(np.ones((64, 64, 64), np.uint8), 64).measure is None
     assert measure(np.ones((65, 64, 64), np.uint8), 64).measure is None
+
+
+@pytest.mark.parametrize(("count", "expected"), [(5, [0, 1, 2]), (3, [0, 1, 2]), (1, [1])])
+def test_few_numbers_are_spread_over_all(count, expected):
+    assert spread(range(3), count) == expected
+
+
+def test_many_numbers_are_spread_evenly():
+    chosen = spread(range(1000), 16)
+    assert len(set(chosen)) == 16
+    assert max(np.diff([-31, *chosen, 1030])) <= 63

@@ -153,7 +153,7 @@ def test_an_unknown_key_of_the_file_is_named(tomoseg, tomogram, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--halo", "5"], "multiple of 16"),
+        (["--halo", "12"], "multiple of 8"),
         (["--shard", "100"], "multiple of 64"),
         (["--threshold", "2"], "between 0 and 1"),
         (["--weights", "nowhere.safetensors"], "nowhere"),

@@ -87,19 +87,15 @@ class Placer:
         return self._blended(shard) * region
 
     def _blended(self, shard: Box) -> Saliency:
+        read = self._source.read
+        if self._back is None:
+            return read(shard)
         saliency = np.empty(shard.shape, np.uint8)
         for z in range(shard.start[0], shard.stop[0], BLOCK):
             layer = Box((z, *shard.start[1:]), (min(z + BLOCK, shard.stop[0]), *shard.stop[1:]))
-            saliency[layer.relative_to(shard).slices] = self._layer(layer)
+            values = regrid(self._back, layer, read, _as_floats, self._lanes.map)
+            saliency[layer.relative_to(shard).slices] = np.rint(values, out=values)
         return saliency
-
-    def _layer(self, layer: Box) -> Saliency:
-        read = self._source.read
-        if self._back is None:
-            return read(layer)
-        return np.rint(regrid(self._back, layer, read, _as_floats, self._lanes.map)).astype(
-            np.uint8
-        )
 
     def close(self) -> None:
         """Close what is open."""

@@ -145,7 +145,7 @@ class Prepared:
 
         An image of its own in the output's scratch folder, until it is placed.
         """
-        return self.plan.parts.layout(self.layout(path), str(model_folder(path)))
+        return self.plan.parts.layout(str(model_folder(path)))
 
     def layout(self, path: Path) -> Layout:
         """Return the layout of the output, written at `path`."""

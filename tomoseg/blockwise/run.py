@@ -23,7 +23,7 @@ from tomoseg.blockwise.clock import Clock
 from tomoseg.blockwise.execute import Executor, Serial
 from tomoseg.blockwise.place import Placement
 from tomoseg.blockwise.prepare import Prepared, layout_values
-from tomoseg.blockwise.seams import SeamSums, with_low_neighbours
+from tomoseg.blockwise.seams import SeamSums, spread, with_low_neighbours
 from tomoseg.blockwise.stages import Errors, Progress, Stages
 from tomoseg.blockwise.write import ShardResult
 from tomoseg.errors import InputError, OutputExistsError, RequestError, Stopped
@@ -31,6 +31,9 @@ from tomoseg.io.omezarr import Layout, create, read_attributes, update_attribute
 from tomoseg.io.storage import remove, storage_errors, temporary_sibling, try_lock
 
 logger = logging.getLogger(__name__)
+
+SEAM_SHARDS = 16
+"""The seam measure is taken on so many shards at most, of some 16 million voxels each."""
 
 
 @dataclass(frozen=True)
@@ -339,9 +342,9 @@ class _Run:
 
     def _seam(self) -> float | None:
         function = functools.partial(shard.shard_seams, self._job)
-        blended = self._blended()
-        tasks = self._clock.tasks(blended)
-        sums = sum(self._stages.every("seams", function, tasks, len(blended)), start=SeamSums())
+        chosen = spread(self._blended(), SEAM_SHARDS)
+        tasks = self._clock.tasks(chosen)
+        sums = sum(self._stages.every("seams", function, tasks, len(chosen)), start=SeamSums())
         return None if sums.measure is None else round(sums.measure, 4)
 
     def _blended(self) -> list[int]:

@@ -7,6 +7,7 @@ everywhere, seam or not, so this ratio is divided by that of the other planes at
 of the stride. 1.00 is perfect.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,13 @@ class SeamSums:
 def with_low_neighbours(owned: Box) -> Box:
     """Return a box and, where there is one, the plane before it along each axis."""
     return Box(tuple(max(0, a - 1) for a in owned.start), owned.stop)
+
+
+def spread(numbers: Sequence[int], count: int) -> list[int]:
+    """Return at most `count` of the numbers, evenly spread over them."""
+    if len(numbers) <= count:
+        return list(numbers)
+    return [numbers[(2 * k + 1) * len(numbers) // (2 * count)] for k in range(count)]
 
 
 def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box, shape: Index) -> SeamSums:

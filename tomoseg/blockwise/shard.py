@@ -147,7 +147,10 @@ class Worker:
         return self._flipped(refined)
 
     def _normalised(self, values: NDArray[Any], window: Window) -> NDArray[np.float32]:
-        return np.pad(self.job.source.normalise(values), window.pad, mode="reflect")
+        normalised = self.job.source.normalise(values)
+        if not np.any(window.pad):
+            return normalised
+        return np.pad(normalised, window.pad, mode="reflect")
 
     def refine_volume(self) -> dict[str, Any]:
         """Refine one set of weights on a sample of the volume and keep it in the output.
@@ -202,11 +205,10 @@ class Worker:
 
     def seams(self, number: int) -> SeamSums:
         """Sum the seam measure over one shard, once it and its neighbours are finished."""
-        total = SeamSums()
-        for layer in self.job.plan.layers(self.job.plan.shards.cell(number)):
-            box = with_low_neighbours(layer)
-            total += seam_sums(self._blend.read(box), box, layer, self.job.plan.shape)
-        return total
+        plan = self.job.plan
+        owned = plan.shards.cell(number)
+        box = with_low_neighbours(owned)
+        return seam_sums(self._blend.read(box), box, owned, plan.shape)
 
 
 def segment_shard(job: Job, number: int) -> ShardResult:

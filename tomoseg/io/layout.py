@@ -44,6 +44,8 @@ class Layout:
     categorical
         Whether the image's values are names of things, not amounts: its levels are made by
         the maximum, not the mean.
+    passing
+        Whether the image is read once and removed: what is fast counts then, not what is small.
     """
 
     path: str
@@ -57,6 +59,7 @@ class Layout:
     shard: int = 256
     version: OmeVersion = "0.5"
     categorical: bool = False
+    passing: bool = False
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:

@@ -138,6 +138,9 @@ def segmented_from(path: str | Path) -> str | None:
 class ArrayStore:
     """One array of a layout, opened once per worker; any number of threads may read.
 
+    Zarr looks for chunks of zeros among those that are files of their own, and not among those
+    of a shard, which would cost it more time than it takes to compress them.
+
     Parameters
     ----------
     layout
@@ -164,7 +167,10 @@ class ArrayStore:
             ),
         ):
             self._array = zarr.open_array(
-                LocalStore(layout.path), path=layout.array_path(kind, level), mode="r+"
+                LocalStore(layout.path),
+                path=layout.array_path(kind, level),
+                mode="r+",
+                config={"write_empty_chunks": layout.version == "0.5"},
             )
         if (self._array.shape, self._array.dtype) != (self.shape, self.dtype):
             raise StorageError(
@@ -235,7 +241,8 @@ class ArrayStore:
             for file in files:
                 file.unlink(missing_ok=True)
                 _unlink_partials(file)
-            self._array[box.slices] = data
+            if np.any(data):
+                self._array[box.slices] = data
             for file in files:
                 fsync(file)
             for folder in _folders_between(self._folder, files):
@@ -303,15 +310,17 @@ def _create_array(layout: Layout, root: Path, kind: Kind, level: int) -> None:
 def _compressor(layout: Layout, kind: Kind) -> Any:
     """Return the codec: what measured smallest without costing time, for each content."""
     itemsize = np.dtype(layout.array_dtype(kind)).itemsize
+    if layout.passing:
+        return BloscCodec(cname="lz4", clevel=1, shuffle="shuffle", typesize=itemsize)
     if layout.version == "0.5":
         if kind == "mask":
-            return BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")
+            return BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
         if itemsize == 1:
-            return ZstdCodec(level=3)
+            return ZstdCodec(level=1)
         return BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=itemsize)
     if itemsize == 1 and kind == "image":
-        return {"id": "zstd", "level": 3}
-    level, shuffle = (5, 2) if kind == "mask" else (1, 1)  # 2: bits, 1: bytes
+        return {"id": "zstd", "level": 1}
+    level, shuffle = (3, 2) if kind == "mask" else (1, 1)  # 2: bits, 1: bytes
     return {"id": "blosc", "cname": "zstd", "clevel": level, "shuffle": shuffle, "blocksize": 0}
 
 

@@ -36,7 +36,8 @@ from networks import weights_of
 
 from tomoseg.blockwise.execute import Resources, open_executor
 from tomoseg.blockwise.journal import journal_folder, read_state
-from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.run import Summary, segment
 from tomoseg.blockwise.status import read_status
 from tomoseg.config import RefineConfig, SegmentConfig

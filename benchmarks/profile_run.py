@@ -20,7 +20,8 @@ import matplotlib.pyplot as plt
 from speed import write_volume
 
 from tomoseg.blockwise.execute import Resources, open_executor
-from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.run import segment
 from tomoseg.config import RefineConfig, SegmentConfig
 from tomoseg.io.volume import open_volume

@@ -6,7 +6,7 @@ A module of its own, so that tasks name these classes as they name the engine's.
 from pathlib import Path
 
 from tomoseg.blockwise.journal import JournalWriter, Turn, journal_folder
-from tomoseg.blockwise.prepare import Prepared
+from tomoseg.blockwise.prepared import Prepared
 from tomoseg.blockwise.shard import Job, Worker
 from tomoseg.blockwise.write import ShardResult
 

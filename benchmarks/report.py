@@ -17,7 +17,8 @@ import numpy as np
 from children import run_measured
 from networks import tomoseg
 
-from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.run import Summary
 from tomoseg.config import configure
 from tomoseg.io.omezarr import ArrayStore, create, update_attributes

@@ -36,7 +36,8 @@ from silent import Silent
 from tomoseg.blockwise import shard
 from tomoseg.blockwise.execute import Resources, open_executor
 from tomoseg.blockwise.journal import Turn, journal_folder
-from tomoseg.blockwise.prepare import Prepared, Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Prepared, Request
 from tomoseg.blockwise.run import segment
 from tomoseg.config import BLOCK, RefineConfig, SegmentConfig
 from tomoseg.errors import Stopped

@@ -32,7 +32,8 @@ import zarr
 
 from tomoseg.blockwise.clusters import local_cluster
 from tomoseg.blockwise.execute import OnDask, Resources
-from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.run import segment
 from tomoseg.config import RefineConfig, SegmentConfig
 from tomoseg.io.volume import open_volume

@@ -6,7 +6,8 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
-from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.run import Summary
 from tomoseg.config import RefineConfig, SegmentConfig
 from tomoseg.io.omezarr import ArrayStore, create, update_attributes

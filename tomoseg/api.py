@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomoseg.blockwise.execute import Resources, open_executor
-from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.run import segment as run
 from tomoseg.config import Centre, PickConfig, Settings, configure
 from tomoseg.geometry import Index

@@ -75,7 +75,8 @@ def _segment_small(folder: Path, lanes: int) -> str:
     import zarr
 
     from tomoseg.blockwise.execute import Resources, Serial
-    from tomoseg.blockwise.prepare import Request, prepare
+    from tomoseg.blockwise.prepare import prepare
+    from tomoseg.blockwise.prepared import Request
     from tomoseg.blockwise.run import segment
     from tomoseg.blockwise.status import layout_of
     from tomoseg.config import RefineConfig, SegmentConfig

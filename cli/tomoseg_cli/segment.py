@@ -42,7 +42,7 @@ from tomoseg_cli.running import (
 
 if TYPE_CHECKING:
     from tomoseg.blockwise.execute import Executor, Resources
-    from tomoseg.blockwise.prepare import Prepared
+    from tomoseg.blockwise.prepared import Prepared
     from tomoseg.blockwise.run import Share
     from tomoseg.blockwise.stages import Progress
 
@@ -243,7 +243,8 @@ def _write_table(path: Path, results: list[dict[str, Any]]) -> None:
 def _prepare(
     item: Item, output: Path, config: SegmentConfig, resources: "Resources", flags: dict[str, Any]
 ) -> "Prepared":
-    from tomoseg.blockwise.prepare import Request, prepare
+    from tomoseg.blockwise.prepare import prepare
+    from tomoseg.blockwise.prepared import Request
     from tomoseg.io.volume import open_volume
 
     roi = item.roi or flags["roi"]

@@ -16,7 +16,8 @@ from tomoseg.blockwise import place as place_module
 from tomoseg.blockwise import run as run_module
 from tomoseg.blockwise.execute import Resources, open_executor
 from tomoseg.blockwise.journal import JournalWriter
-from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.run import segment
 from tomoseg.blockwise.status import layout_of
 from tomoseg.config import RefineConfig, SegmentConfig

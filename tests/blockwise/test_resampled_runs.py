@@ -10,7 +10,8 @@ from scipy import ndimage
 from test_run import Identity
 
 from tomoseg.blockwise import shard
-from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.status import layout_of, read_status
 from tomoseg.errors import FingerprintError, InputError, Stopped
 from tomoseg.io.layout import Layout

@@ -12,7 +12,8 @@ from engine import config, read, write_volume
 
 from tomoseg.blockwise import run as run_module
 from tomoseg.blockwise.execute import Resources, open_executor
-from tomoseg.blockwise.prepare import Request, prepare, prepare_again
+from tomoseg.blockwise.prepare import prepare, prepare_again
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.run import segment
 from tomoseg.errors import FingerprintError, InputError, RequestError, Stopped
 from tomoseg.io.volume import open_volume

@@ -13,7 +13,8 @@ from engine import SHAPE, config, digests, read, run, run_in_child, write_volume
 from tomoseg.blockwise import shard
 from tomoseg.blockwise.clusters import is_private
 from tomoseg.blockwise.execute import Resources, machine_memory
-from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.status import read_status
 from tomoseg.errors import (
     FingerprintError,

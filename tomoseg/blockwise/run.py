@@ -22,7 +22,7 @@ from tomoseg.blockwise.claim import Claim, claim
 from tomoseg.blockwise.clock import Clock
 from tomoseg.blockwise.execute import Executor, Serial
 from tomoseg.blockwise.place import Placement
-from tomoseg.blockwise.prepare import Prepared, layout_values
+from tomoseg.blockwise.prepared import Prepared, layout_values
 from tomoseg.blockwise.seams import SeamSums, spread, with_low_neighbours
 from tomoseg.blockwise.stages import Errors, Progress, Stages
 from tomoseg.blockwise.write import ShardResult

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomoseg.blockwise.execute import Resources, open_executor
-from tomoseg.blockwise.prepare import Request, prepare
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.run import segment
 from tomoseg.config import SegmentConfig
 from tomoseg.evaluation.cases import Image, Scene, Tomogram

@@ -19,7 +19,7 @@ from tomoseg_cli.console import common_options, configure_logging, print_result
 @click.option(
     "--particles",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="CSV (columns z, y, x in voxels) or STAR; measured on the mask if not given.",
+    help="File of particles, of any format that pick writes; measured on the mask if not given.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @common_options

@@ -177,6 +177,12 @@ def test_a_table_of_particles_is_taken_as_it_is(output, tmp_path):
     for name in ("centres_zyx", "scores", "volumes"):
         one, other = (getattr(read_particles(path, opened), name) for path in (table, same))
         np.testing.assert_array_equal(one, other)
+    frame = pandas.DataFrame({"z": [9.0], "y": [30.0], "x": [40.0], "border": [True]})
+    frame.to_parquet(same)
+    assert read_particles(same, opened).at_border.tolist() == [True]
+    points = tmp_path / "p.txt"
+    points.write_text("40.5 30.5 9\n")
+    np.testing.assert_allclose(read_particles(points, opened).centres_zyx, [[9, 30, 40]])
     star = tmp_path / "p.star"
     star.write_text(
         "data_optics\n\nloop_\n_rlnOpticsGroup #1\n1\n\n\ndata_particles\n\nloop_\n"

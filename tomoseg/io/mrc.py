@@ -8,6 +8,7 @@ import errno
 import math
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,8 +81,11 @@ class MrcReader(VolumeReader):
             return np.empty(box.shape, dtype=self._volume.dtype)
         with storage_errors("Reading", self._volume.path):
             self._require_bytes()
-            view = _map_box(self._file.fileno(), self._encoding, box, mmap.ACCESS_READ)
-            return np.array(view, dtype=self._volume.dtype, order="C", copy=True)
+            data = np.empty(box.shape, dtype=self._volume.dtype)
+            for section in _sections(box, self._encoding.axes):
+                view = _map_box(self._file.fileno(), self._encoding, section, mmap.ACCESS_READ)
+                data[section.relative_to(box).slices] = view
+            return data
 
     def close(self) -> None:
         """Close the file."""
@@ -191,8 +195,9 @@ class MrcWriter:
         if box.size == 0:
             return
         with storage_errors("Writing", self._path):
-            view = _map_box(self._file.fileno(), self._encoding, box, mmap.ACCESS_WRITE)
-            np.copyto(view, data, casting="same_kind")
+            for section in _sections(box, self._encoding.axes):
+                view = _map_box(self._file.fileno(), self._encoding, section, mmap.ACCESS_WRITE)
+                np.copyto(view, data[section.relative_to(box).slices], casting="same_kind")
         self._statistics.add(data)
 
     def __enter__(self) -> Self:
@@ -271,6 +276,19 @@ class _Statistics:
             "mean": self._mean,
             "rms": rms,
         }
+
+
+def _sections(box: Box, axes: Index) -> Iterator[Box]:
+    """Yield the sections of a box as they lie in the file, to be mapped one by one.
+
+    A map counts as memory, page by page, and rows touch more of it the longer those of the
+    volume are: of a whole box it would grow with the volume.
+    """
+    axis = axes.index(0)
+    for place in range(box.start[axis], box.stop[axis]):
+        start, stop = list(box.start), list(box.stop)
+        start[axis], stop[axis] = place, place + 1
+        yield Box(tuple(start), tuple(stop))
 
 
 def _map_box(descriptor: int, encoding: Encoding, box: Box, access: int) -> NDArray[Any]:

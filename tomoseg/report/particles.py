@@ -1,8 +1,6 @@
-"""Particles for the report: read from a table, or measured roughly on the mask's pyramid."""
+"""Particles for the report: read from a file, or measured roughly on the mask's pyramid."""
 
-import csv
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,21 +9,15 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from tomoseg.errors import InputError, TomosegError, printable
-from tomoseg.geometry import Index
+from tomoseg.io import particle_input
 from tomoseg.io.layout import Layout
-from tomoseg.io.parquet import read_parquet
-from tomoseg.io.star import read_star
+from tomoseg.io.picks import Picks
 from tomoseg.segmentation import Segmentation
 
 MOST_VOXELS = 1 << 26
 """Of the level that is measured: labels of it take 256 MB."""
 
 CONNECTIVITY: Final = 26
-
-_CENTRED = tuple(f"rlncenteredcoordinate{axis}angst" for axis in "zyx")
-_NAMES = ("tomogram", "rlntomoname", "rlnmicrographname")
-_PIXELS = tuple(f"rlncoordinate{axis}" for axis in "zyx")
 
 
 @dataclass(frozen=True)
@@ -107,15 +99,13 @@ def measured_level(layout: Layout) -> int:
 
 
 def read_particles(path: Path, segmentation: Segmentation) -> Particles:
-    """Read a table of particles: CSV or Parquet with columns z, y, x in voxels, or a STAR file.
+    """Read the particles of a segmentation from a file of any format that tomoseg knows.
 
     Parameters
     ----------
     path
-        ``.csv``, ``.parquet``: also columns ``volume_angstrom3``, ``score`` and ``border``
-        are taken. ``.star``: ``rlnCoordinateX/Y/Z`` in voxels of the mask, or RELION 5's
-        ``rlnCenteredCoordinateX/Y/ZAngst`` from the centre, half the size. Of several
-        tomograms those that are called as the output or its input is.
+        As `tomoseg.io.particle_input.read_particles` takes it; of several tomograms those that
+        are called as the output or its input is.
     segmentation
         Whose particles they are.
 
@@ -126,89 +116,19 @@ def read_particles(path: Path, segmentation: Segmentation) -> Particles:
     RequestError
         Where that takes a library that is not installed.
     """
-    read = {".star": _read_star, ".parquet": _read_parquet}.get(path.suffix.lower(), _read_csv)
-    try:
-        columns, rows = read(path)
-        place = {name.lower(): number for number, name in enumerate(columns)}
-        rows = _of_tomogram(path, place, rows, segmentation)
-        centres = _centres(place, rows, segmentation.layout)
-        if centres is None:
-            raise InputError(
-                f"{path}: expected columns z, y, x or rlnCoordinateZ, Y, X, "
-                f"got {', '.join(columns) or 'none'}."
-            )
-        names = ("volume_angstrom3", "score", "border")
-        volumes, scores, border = (_column(place, rows, name) for name in names)
-    except TomosegError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, IndexError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: expected a table of numbers, got {error}.") from error
+    layout = segmentation.layout
+    grid = Picks(
+        name=Path(segmentation.path).stem,
+        shape=layout.shape,
+        voxel_size_angstrom=layout.level_scale(0),
+        origin_angstrom=layout.origin_angstrom,
+        centres=np.empty((0, 3)),
+    )
+    of_input = Path(segmentation.attributes["input"]["path"]).stem
+    picks = particle_input.read_particles(path, grid, also=[of_input])
+    unknown = np.full(len(picks), np.nan)
+    volumes, scores, border = (
+        picks.columns.get(name, unknown) for name in ("volume_angstrom3", "score", "border")
+    )
     cut = None if np.isnan(border).all() else border > 0
-    return Particles("particles", f"Table {path.name}.", centres, volumes, scores, cut)
-
-
-Rows = list[list[str]]
-Table = tuple[list[str], Rows]
-
-
-def _of_tomogram(path: Path, place: dict[str, int], rows: Rows, segmentation: Segmentation) -> Rows:
-    """Return the rows of one tomogram; all of them where there is only one."""
-    column = next((place[name] for name in _NAMES if name in place), None)
-    if column is None:
-        return rows
-    names = [Path(row[column]).name.removesuffix(".tomostar") for row in rows]
-    called = {Path(p).stem for p in (segmentation.path, segmentation.attributes["input"]["path"])}
-    every = set(names)
-    if len(every) > 1 and not every & called:
-        raise InputError(
-            f"{path}: expected particles of {' or '.join(sorted(called))}, "
-            f"got those of {printable(sorted(every))}."
-        )
-    chosen = every & called if len(every) > 1 else every
-    return [row for row, name in zip(rows, names, strict=True) if name in chosen]
-
-
-def _centres(place: dict[str, int], rows: Rows, layout: Layout) -> NDArray[np.float64] | None:
-    for names, convert in (
-        (("z", "y", "x"), None),
-        (_PIXELS, None),
-        (_CENTRED, _from_centre(layout)),
-    ):
-        if set(names) <= place.keys():
-            values = np.array([[float(row[place[n]]) for n in names] for row in rows], np.float64)
-            values = values.reshape(-1, 3)
-            return convert(values) if convert else values
-    return None
-
-
-def _from_centre(layout: Layout) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    shape: Index = layout.shape
-    return lambda angstrom: angstrom / np.array(layout.level_scale(0)) + np.array(shape) / 2
-
-
-def _column(place: dict[str, int], rows: Rows, name: str) -> NDArray[np.float64]:
-    number = place.get(name)
-    values = [row[number] if number is not None else "" for row in rows]
-    return np.array([float(value) if value else math.nan for value in values], np.float64)
-
-
-def _read_csv(path: Path) -> Table:
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [row for row in csv.reader(file) if row]
-    return (lines[0], lines[1:]) if lines else ([], [])
-
-
-def _read_parquet(path: Path) -> Table:
-    table = read_parquet(path)
-    rows = zip(*table.values(), strict=True)
-    return list(table), [["" if cell is None else str(cell) for cell in row] for row in rows]
-
-
-def _read_star(path: Path) -> Table:
-    """Return the first loop that holds coordinates."""
-    for block in read_star(path).values():
-        if any(name.lower() in (*_PIXELS, *_CENTRED) for name in block):
-            return list(block), [list(row) for row in zip(*block.values(), strict=True)]
-    return [], []
+    return Particles("particles", f"Table {path.name}.", picks.centres, volumes, scores, cut)

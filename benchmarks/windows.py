@@ -1,11 +1,13 @@
 """Window, halo and blend against scores, seams and seconds, on simulated tomograms.
 
-    python benchmarks/windows.py --tomograms 2
+    python benchmarks/windows.py --each 2
+    python benchmarks/windows.py --each 2 --cores 64 --halos 8 16 --split test
 
-Tomograms of complexes that were not trained on, SNR 0.5 and 1.5 by turns, are cut into cores
-of several edges with halos of several widths; windows are blended over --blend of the halo
-(none: they are cropped). Printed are means over the tomograms: maximum F, S, the seam measure at
-the faces of the cores, and what a voxel costs beside the product's window (core 64, halo 16).
+Tomograms of complexes that were not trained on, --each of SNR 0.5 and 1.5 and of every style with
+objects unlike the training, are cut into cores of several edges with halos of several widths;
+windows are blended over --blend of the halo (none: they are cropped). Printed are means over the
+tomograms: maximum F and by how much the worst of them changes, S, the seam measure at the faces
+of the cores, and what a voxel costs, beside core 64 and halo 16.
 """
 
 import argparse
@@ -19,7 +21,8 @@ from scoring import structures
 
 from tomoseg.blockwise.blend import STEPS, contribution
 from tomoseg.config import STRIDE
-from tomoseg.evaluation.cases import home
+from tomoseg.evaluation.cases import elsewhere, home
+from tomoseg.evaluation.elsewhere.imaging import STYLES
 from tomoseg.geometry import Lattice, window_around
 from tomoseg.metrics import score
 from tomoseg.saliency.lanes import lane_setup, map_lanes
@@ -28,8 +31,9 @@ from tomoseg.saliency.weights import load
 
 CORES = (32, 64, 96, 128)
 HALOS = (0, 8, 16, 24, 32)
-PRODUCT = (64, 16)
+BESIDE = (64, 16)
 SNRS = (0.5, 1.5)
+EMPTY = "empty"
 MOST_VOXELS = 160**3
 """Of a window: beyond it a lane takes more memory than a laptop has for one."""
 
@@ -51,7 +55,9 @@ def saliency_of(
     cells = Lattice(image.shape, cut.core)
 
     def one(number: int) -> tuple[tuple[slice, ...], NDArray[np.uint16]]:
-        window = window_around(cells.cell(number), volume=image.shape, edge=cut.core, halo=cut.halo)
+        window = window_around(
+            cells.cell(number), volume=image.shape, uncut=(cut.core,) * 3, halo=cut.halo
+        )
         values = np.pad(image[window.valid.slices], window.pad, mode="reflect")
         box, added = contribution(model.saliency(values[None])[0], window, image.shape, cut.width)
         return box.slices, added
@@ -82,20 +88,24 @@ def seam(saliency: NDArray[np.float32], core: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default="vnet3d")
-    parser.add_argument("--tomograms", type=int, default=2)
+    parser.add_argument("--each", type=int, default=1)
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--cores", nargs="+", type=int, default=CORES)
+    parser.add_argument("--halos", nargs="+", type=int, default=HALOS)
     parser.add_argument("--blend", type=float, default=1.0)
     parser.add_argument("--lanes", type=int, default=2)
     chosen = parser.parse_args()
     lane_setup()
     model = Predictor(load(chosen.weights)[0])
-    tomograms = [
-        home(SNRS[n % len(SNRS)]).make(n // len(SNRS), structures())
-        for n in range(chosen.tomograms)
-    ]
-    cuts = [PRODUCT, *(cut for cut in itertools.product(CORES, HALOS) if cut != PRODUCT)]
-    print("| core | halo | window | maximum F | S | seam measure | cost |\n" + "|---" * 7 + "|")
-    unit = 0.0
-    for core, halo in cuts:
+    sets = [home(snr, chosen.split) for snr in SNRS]
+    sets += [elsewhere(style, chosen.split) for style in STYLES if style != EMPTY]
+    tomograms = [data.make(n, structures()) for data in sets for n in range(chosen.each)]
+    cuts = [cut for cut in itertools.product(chosen.cores, chosen.halos) if cut != BESIDE]
+    print(f"{len(tomograms)} tomograms of {chosen.split} complexes\n")
+    print("| core | halo | window | maximum F | worst change | S | seam measure | cost |")
+    print("|---" * 8 + "|", flush=True)
+    unit, before = 0.0, np.zeros(len(tomograms))
+    for core, halo in [BESIDE, *cuts]:
         if (core + 2 * halo) % STRIDE or (core + 2 * halo) ** 3 > MOST_VOXELS:
             continue
         cut = Cut(core, halo, min(core // 2, round(halo * chosen.blend)))
@@ -107,11 +117,13 @@ def main() -> None:
             seconds += time.perf_counter() - started
             scores = score(saliency, tomogram.truth)
             found.append((scores.maximum_f, scores.structure, seam(saliency, core)))
-        unit = unit or seconds
+        maxima = np.array([f for f, _, _ in found])
+        if not unit:
+            unit, before = seconds, maxima
         f, s, jump = np.mean(found, axis=0)
         print(
-            f"| {core} | {halo} | {core + 2 * halo} | {f:.4f} | {s:.4f} | {jump:.3f} "
-            f"| {seconds / unit:.2f} |",
+            f"| {core} | {halo} | {core + 2 * halo} | {f:.4f} | {np.min(maxima - before):+.4f} "
+            f"| {s:.4f} | {jump:.3f} | {seconds / unit:.2f} |",
             flush=True,
         )
 

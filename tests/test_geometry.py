@@ -46,7 +46,7 @@ def test_shards_hold_whole_blocks():
 @given(shapes, st.sampled_from([0, 16, 32]))
 def test_windows_have_one_shape_and_hold_their_core(shape, halo):
     for core in itertools.islice(Lattice(shape, 64), 20):
-        window = window_around(core, volume=shape, edge=64, halo=halo)
+        window = window_around(core, volume=shape, uncut=(64,) * 3, halo=halo)
         padded = tuple(a + n + b for (a, b), n in zip(window.pad, window.valid.shape, strict=True))
         assert padded == (64 + 2 * halo,) * 3
         assert whole(shape).contains(window.valid)
@@ -59,7 +59,7 @@ def test_a_coordinate_network_gives_every_voxel_its_own_coordinate(shape):
     volume = np.arange(np.prod(shape), dtype=float).reshape(shape)
     result = np.full(shape, -1.0)
     for core in Lattice(shape, 64):
-        window = window_around(core, volume=shape, edge=64, halo=16)
+        window = window_around(core, volume=shape, uncut=(64,) * 3, halo=16)
         seen = np.pad(volume[window.valid.slices], window.pad, mode="reflect")
         result[core.slices] = seen[window.inside(core).slices]
     np.testing.assert_array_equal(result, volume)
@@ -68,7 +68,7 @@ def test_a_coordinate_network_gives_every_voxel_its_own_coordinate(shape):
 def test_real_neighbours_fill_the_halo():
     volume = np.random.default_rng(0).normal(size=(200, 200, 200))
     core = Lattice(volume.shape, 64).cell(21)
-    window = window_around(core, volume=volume.shape, edge=64, halo=16)
+    window = window_around(core, volume=volume.shape, uncut=(64,) * 3, halo=16)
     assert window.pad == ((0, 0),) * 3
     assert window.valid == core.grow(16)
 

@@ -13,6 +13,10 @@ from tomoseg.errors import RequestError
 BLOCK = 64
 """Edge of a block in voxels: the Zarr chunk and the unit of refinement."""
 
+CORE = 128
+"""Edge in voxels of what a window decides: in windows that are smaller, what fills one whole,
+the inside of a virion say, has nothing to stand out from (docs/decisions/006)."""
+
 STRIDE = 16
 """Stride of the network at its deepest level: windows are multiples of it."""
 
@@ -200,6 +204,9 @@ class SegmentConfig:
         input's is more than 15 % off. ``never``: at the input's.
     output_grid
         Where it was resampled, the result lies on the ``input``'s voxels or the ``model``'s.
+    core
+        Edge in voxels of what a window decides, a multiple of `BLOCK` that divides the shard;
+        None for `CORE` where that can be, else `BLOCK`. Scope ``block`` refines each core.
     halo
         Voxels of real neighbours around a core, a multiple of half of `STRIDE`; windows are
         blended over them, as far as half a block.
@@ -220,6 +227,7 @@ class SegmentConfig:
     voxel_size_angstrom: float | None = None
     resample: Resample = "auto"
     output_grid: OutputGrid = "input"
+    core: int | None = None
     halo: int = 16
     shard: int = 256
     seed: int = 0
@@ -254,7 +262,21 @@ class SegmentConfig:
             f"a positive multiple of {BLOCK}",
             self.shard,
         )
+        _require(
+            self.core is None
+            or (self.core % BLOCK == 0 < self.core and self.shard % self.core == 0),
+            "core",
+            f"a positive multiple of {BLOCK} that divides the shard of {self.shard}",
+            self.core,
+        )
         _require(self.seed >= 0, "seed", "0 or more", self.seed)
+
+    @property
+    def core_edge(self) -> int:
+        """Edge in voxels of what a window decides."""
+        if self.core is not None:
+            return self.core
+        return CORE if self.shard % CORE == 0 and self.refine.scope != "block" else BLOCK
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""
@@ -375,6 +397,7 @@ class Settings(TypedDict, total=False):
     voxel_size_angstrom: float | None
     resample: Resample
     output_grid: OutputGrid
+    core: int | None
     halo: int
     shard: int
     seed: int

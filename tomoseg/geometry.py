@@ -170,22 +170,22 @@ class Window:
         return box.relative_to(self.valid).shift(tuple(low for low, _ in self.pad))
 
 
-def window_around(core: Box, *, volume: Index, edge: int, halo: int) -> Window:
+def window_around(core: Box, *, volume: Index, uncut: Index, halo: int) -> Window:
     """Return the window of a core of a lattice.
 
     Parameters
     ----------
     core
-        A cell of ``Lattice(volume, edge)``.
+        A cell of a lattice over the volume.
     volume
         Shape of the volume.
-    edge
-        Edge of an uncut core: the window has ``edge + 2 * halo`` voxels along each axis,
+    uncut
+        Shape of a core that no face cuts: the window has twice the halo more along each axis,
         also where the core is cut.
     halo
         Neighbouring voxels around the core.
     """
-    full = Box(core.start, tuple(a + edge for a in core.start)).grow(halo)
+    full = Box(core.start, tuple(a + n for a, n in zip(core.start, uncut, strict=True))).grow(halo)
     valid = full.intersect(whole(volume))
     pad = tuple(
         (inner - outer, end - inner_end)

@@ -28,8 +28,9 @@ from tomoseg.io.volume import open_volume
 SHAPE = (20, 70, 66)
 SCOPES = ("none", "volume", "block")
 
-CASES = (*SCOPES, "resampled")
-"""The scopes, and scope ``none`` on a grid of 1.64 times as many voxels along each axis."""
+CASES = (*SCOPES, "resampled", "wide")
+"""The scopes; scope ``none`` on a grid of 1.64 times as many voxels along each axis, and with
+cores of 128 on such a one."""
 
 
 def write_volume(path: Path, shape=SHAPE) -> Path:
@@ -38,11 +39,13 @@ def write_volume(path: Path, shape=SHAPE) -> Path:
 
 
 def config(weights, case="none", **changes) -> SegmentConfig:
-    scope, voxel_size = ("none", 16.4) if case == "resampled" else (case, 10.0)
+    elsewhere = {"resampled": ("none", 16.4), "wide": ("none", 20.0)}
+    scope, voxel_size = elsewhere.get(case, (case, 10.0))
     rule = "teacher" if scope == "volume" else "majority"  # a teacher looks 24 times at a block
     refine = RefineConfig(scope, rule, iterations=2, classes=4, sample_blocks=2)
-    halo = 16 if case == "none" else 0  # windows are blended; elsewhere cropped, for speed
-    values = {"refine": refine, "halo": halo, "shard": 64, "voxel_size_angstrom": voxel_size}
+    halo = {"none": 16, "wide": 8}.get(case, 0)  # windows are blended; elsewhere cropped, for speed
+    shard = 128 if case == "wide" else 64
+    values = {"refine": refine, "halo": halo, "shard": shard, "voxel_size_angstrom": voxel_size}
     return SegmentConfig(weights=str(weights), **(values | changes))
 
 

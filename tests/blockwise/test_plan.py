@@ -6,6 +6,7 @@ from tomoseg.blockwise.plan import BASE_BYTES, Plan, check_fingerprint, fingerpr
 from tomoseg.blockwise.resample import Resampling
 from tomoseg.config import RefineConfig, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
+from tomoseg.geometry import whole
 
 
 def plan(**changes):
@@ -42,7 +43,7 @@ def test_bytes_count_every_term():
     two = Plan(shape=(64, 64, 128), itemsize=7, shard=64, halo=16, lane_bytes=1009)
     assert two.shard_bytes() == 7 * 64 * 64 * 80 + 4 * 80 * 80 * 96
     layered = Plan(shape=(512,) * 3, itemsize=7, shard=128, halo=16, lane_bytes=0)
-    assert layered.shard_bytes() == 7 * 96 * 144 * 144 + 4 * 160**3
+    assert layered.shard_bytes() == 7 * 144**3 + 4 * 160**3
     assert two.worker_bytes(lanes=1) == BASE_BYTES + 2 * two.shard_bytes() + 1009
 
 
@@ -74,6 +75,26 @@ def test_a_worker_that_is_too_small_is_refused_with_the_flags_that_help():
     with pytest.raises(RequestError, match=r"--shard 64.*--threads 1.*--memory"):
         plan().check_memory(lanes=2, available=2**20)
     plan().check_memory(lanes=2, available=2**40)
+
+
+def test_as_many_lanes_are_taken_as_fit():
+    work = plan(lane_bytes=2**30)
+    available = work.worker_bytes(3)
+    assert [work.lanes_within(n, available) for n in (1, 3, 8)] == [1, 3, 3]
+    assert work.lanes_within(8, available - 1) == 2
+    assert work.lanes_within(8, 0) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [((300, 500, 70), (160, 160, 112)), ((64, 1, 130), (96, 96, 160)), ((128,) * 3, (160,) * 3)],
+)
+def test_windows_are_no_longer_than_a_thin_volume_needs(shape, window):
+    work = plan(shape=shape, core=128)
+    assert work.window_shape == window
+    for _, one in work.windows(whole(shape)):
+        padded = zip(one.valid.shape, one.pad, strict=True)
+        assert tuple(n + low + high for n, (low, high) in padded) == window
 
 
 def test_a_million_blocks_are_planned_lazily():

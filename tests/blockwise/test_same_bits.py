@@ -77,7 +77,7 @@ def test_shard_size_and_version(tmp_path, volume, weights, expected, case, versi
     assert digests(tmp_path / "out.zarr") == expected[case]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES[:4])
 def test_killed_at_random_instants(tmp_path, volume, weights, undisturbed, case):
     output = tmp_path / "out.zarr"
     expected, whole = undisturbed[case]

@@ -10,7 +10,7 @@ def measure(saliency, shard):
     total = SeamSums()
     for owned in Lattice(saliency.shape, shard):
         box = with_low_neighbours(owned)
-        total += seam_sums(saliency[box.slices], box, owned, saliency.shape)
+        total += seam_sums(saliency[box.slices], box, owned, saliency.shape, 64)
     return total
 
 

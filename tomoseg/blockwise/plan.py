@@ -10,7 +10,7 @@ from typing import Any
 
 from tomoseg.blockwise.blend import Parts
 from tomoseg.blockwise.resample import Resampling
-from tomoseg.config import BLOCK, SegmentConfig
+from tomoseg.config import BLOCK, STRIDE, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
 from tomoseg.geometry import Box, Index, Lattice, Window, whole, window_around
 
@@ -48,6 +48,8 @@ class Plan:
         Voxels of the input that can only be read together; None for MRC.
     resampling
         From the input's grid; None where the network works on that.
+    core
+        Edge of what a window decides.
     """
 
     shape: Index
@@ -57,6 +59,7 @@ class Plan:
     lane_bytes: int
     chunk: Index | None = None
     resampling: Resampling | None = None
+    core: int = BLOCK
 
     @property
     def shards(self) -> Lattice:
@@ -65,23 +68,29 @@ class Plan:
 
     @property
     def blocks(self) -> Lattice:
-        """The blocks; a block is the core of one window."""
-        return Lattice(self.shape, BLOCK)
+        """The cores of the windows."""
+        return Lattice(self.shape, self.core)
 
     @property
     def parts(self) -> Parts:
         """What shards keep until their windows are blended, over the whole halo."""
-        return Parts(self.shape, self.shard, min(self.halo, BLOCK // 2))
+        return Parts(self.shape, self.shard, min(self.halo, self.core // 2))
 
     @property
     def window_shape(self) -> Index:
         """Shape of every window in voxels."""
-        return (BLOCK + 2 * self.halo,) * len(self.shape)
+        return tuple(n + 2 * self.halo for n in self._uncut)
+
+    @property
+    def _uncut(self) -> Index:
+        """Shape of a core that no face cuts: no longer than a thin volume needs."""
+        needed = (max(BLOCK, -(-n // STRIDE) * STRIDE) for n in self.shape)
+        return tuple(min(self.core, n) for n in needed)
 
     def layers(self, shard: Box) -> Iterator[Box]:
-        """Yield the layers of a shard, one block thick along z: what is read at once."""
-        for z in range(shard.start[0], shard.stop[0], BLOCK):
-            stop = min(z + BLOCK, shard.stop[0])
+        """Yield the layers of a shard, two cores thick along z: what is read at once."""
+        for z in range(shard.start[0], shard.stop[0], 2 * self.core):
+            stop = min(z + 2 * self.core, shard.stop[0])
             yield Box((z, *shard.start[1:]), (stop, *shard.stop[1:]))
 
     def windows(self, box: Box) -> Iterator[tuple[int, Window]]:
@@ -92,7 +101,7 @@ class Plan:
     def window(self, number: int) -> Window:
         """Return the window of a block."""
         core = self.blocks.cell(number)
-        return window_around(core, volume=self.shape, edge=BLOCK, halo=self.halo)
+        return window_around(core, volume=self.shape, uncut=self._uncut, halo=self.halo)
 
     def read_box(self, box: Box) -> Box:
         """Return what the windows of a shard or layer see: it and its halo, in the volume."""
@@ -119,7 +128,8 @@ class Plan:
             return 0
         wide = self.shard + 2 * self.halo
         shape = self.shape
-        read: Index = (BLOCK + 2 * self.halo, wide, wide)
+        thick = min(self.shard, 2 * self.core) + 2 * self.halo
+        read: Index = (thick, wide, wide)
         if self.resampling:
             shape, read = self.resampling.source, self.resampling.span(read)
         touched = [
@@ -143,6 +153,10 @@ class Plan:
         largest = max(math.prod(self.resampling.span(tile)), math.prod(tile))
         return FLOAT * COPIES * largest
 
+    def lanes_within(self, lanes: int, available: int) -> int:
+        """Return how many of so many lanes a worker of `available` bytes has room for, or 1."""
+        return next((n for n in range(lanes, 1, -1) if self.worker_bytes(n) <= available), 1)
+
     def check_memory(self, *, lanes: int, available: int) -> None:
         """Refuse a worker that is too small for its task.
 
@@ -154,6 +168,8 @@ class Plan:
         needed = self.worker_bytes(lanes)
         if needed > available:
             helps = ["--workers 1" if lanes == 1 else "--threads 1"]
+            if self.core > BLOCK:
+                helps.insert(0, f"--core {BLOCK}")
             if self.shard > BLOCK and self.shard_bytes() > self.lane_bytes:
                 helps.insert(0, f"--shard {max(BLOCK, self.shard // 2 // BLOCK * BLOCK)}")
             raise RequestError(

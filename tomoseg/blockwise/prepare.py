@@ -15,7 +15,7 @@ import tomoseg
 from tomoseg.blockwise.execute import Resources
 from tomoseg.blockwise.grid import LARGEST_FACTOR, Grid, is_absurd, is_off
 from tomoseg.blockwise.plan import Plan, fingerprint
-from tomoseg.blockwise.prepared import Prepared, Request
+from tomoseg.blockwise.prepared import Prepared, Request, fitting_lanes
 from tomoseg.blockwise.resample import Resampling
 from tomoseg.blockwise.roi import Roi, describe_roi
 from tomoseg.blockwise.source import Source, describe_source, identity
@@ -58,8 +58,7 @@ def prepare(request: Request) -> Prepared:
     source = _source(request, input_grid, network_grid)
     config = dataclasses.replace(request.config, contrast=source.contrast.contrast)
     plan = _plan(source, config, card)
-    lanes = resources.lanes(device)
-    plan.check_memory(lanes=lanes, available=resources.worker_memory())
+    lanes = fitting_lanes(plan, resources, device)
     roi = _roi(request, config, input_grid, network_grid)
     found = fingerprint(
         source=_identity(source, input_grid),
@@ -206,7 +205,17 @@ def _source(request: Request, input_grid: Grid, network_grid: Grid) -> Source:
 
 
 def _plan(source: Source, config: SegmentConfig, card: Card) -> Plan:
-    window = (BLOCK + 2 * config.halo,) * 3
+    plan = Plan(
+        shape=source.shape,
+        itemsize=np.dtype(source.volume.dtype).itemsize,
+        shard=config.shard,
+        halo=config.halo,
+        lane_bytes=0,
+        chunk=source.volume.chunk,
+        resampling=source.resampling,
+        core=config.core_edge,
+    )
+    window = plan.window_shape
     memory = [forward_bytes(card.architecture, window)]
     if config.refine.scope != "none":
         learns = config.refine.rule == "teacher"
@@ -215,15 +224,7 @@ def _plan(source: Source, config: SegmentConfig, card: Card) -> Plan:
         refined = window if one else (BLOCK,) * 3
         windows = 1 if one else config.refine.sample_blocks
         memory.append(refine_bytes(card.architecture, refined, classes=classes, windows=windows))
-    return Plan(
-        shape=source.shape,
-        itemsize=np.dtype(source.volume.dtype).itemsize,
-        shard=config.shard,
-        halo=config.halo,
-        lane_bytes=max(memory),
-        chunk=source.volume.chunk,
-        resampling=source.resampling,
-    )
+    return dataclasses.replace(plan, lane_bytes=max(memory))
 
 
 def _identity(source: Source, grid: Grid) -> dict[str, Any]:

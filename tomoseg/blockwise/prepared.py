@@ -5,6 +5,7 @@ What each stage and worker is told, and what the output says of itself, follow f
 
 import dataclasses
 import datetime
+import logging
 import math
 import platform
 from dataclasses import dataclass, field
@@ -22,10 +23,12 @@ from tomoseg.blockwise.roi import Roi
 from tomoseg.blockwise.shard import Job
 from tomoseg.blockwise.source import Source
 from tomoseg.blockwise.statistics import Statistics
-from tomoseg.config import SegmentConfig
+from tomoseg.config import BLOCK, SegmentConfig
 from tomoseg.io.omezarr import Layout
 from tomoseg.io.volume import Volume
 from tomoseg.saliency.weights import Card
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,7 @@ class Prepared:
             Where a worker is too small for it.
         """
         resources = self.request.resources
-        lanes = resources.lanes(device)
-        self.plan.check_memory(lanes=lanes, available=resources.worker_memory())
+        lanes = fitting_lanes(self.plan, resources, device)
         return dataclasses.replace(
             self,
             device=device,
@@ -255,6 +257,25 @@ class Prepared:
             "output_bytes_at_most": 2 * math.prod(output.shape) * 8 // 7,
             "scratch_bytes_at_most": 2 * math.prod(plan.parts.stored_shape),
         }
+
+
+def fitting_lanes(plan: Plan, resources: Resources, device: str) -> int:
+    """Return how many windows a worker computes at once: those asked for, or what fits.
+
+    Raises
+    ------
+    RequestError
+        Where a worker is too small for them, or for one.
+    """
+    lanes, available = resources.lanes(device), resources.worker_memory()
+    fitting = lanes if resources.threads else plan.lanes_within(lanes, available)
+    plan.check_memory(lanes=fitting, available=available)
+    if fitting < lanes:
+        logger.info(
+            "%d of %d windows at once, for want of memory; --core %d needs less.",
+            *(fitting, lanes, BLOCK),
+        )
+    return fitting
 
 
 def layout_values(layout: Layout) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""The seam measure: does the saliency jump where blocks meet? Exact integer sums.
+"""The seam measure: does the saliency jump where windows meet? Exact integer sums.
 
-Mean absolute difference of neighbouring voxels across block planes, over the same mean
-across the planes beside them: objects differ from place to place, but little from one
-plane to the next. A network that upsamples leaves a faint pattern of its stride
-everywhere, seam or not, so this ratio is divided by that of the other planes at multiples
-of the stride. 1.00 is perfect.
+Mean absolute difference of neighbouring voxels across the planes where cores meet, over the
+same mean across the planes beside them: objects differ from place to place, but little from one
+plane to the next. A network that upsamples leaves a faint pattern of its stride everywhere, seam
+or not, so this ratio is divided by that of the other planes at multiples of the stride. 1.00 is
+perfect.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tomoseg.config import BLOCK, STRIDE
+from tomoseg.config import STRIDE
 from tomoseg.geometry import Box, Index
 
 
@@ -62,7 +62,9 @@ def spread(numbers: Sequence[int], count: int) -> list[int]:
     return [numbers[(2 * k + 1) * len(numbers) // (2 * count)] for k in range(count)]
 
 
-def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box, shape: Index) -> SeamSums:
+def seam_sums(
+    saliency: NDArray[np.uint8], box: Box, owned: Box, shape: Index, core: int
+) -> SeamSums:
     """Sum the differences between each voxel of a box and its lower neighbours.
 
     Parameters
@@ -73,6 +75,8 @@ def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box, shape: Index) -
         What `saliency` holds, and which voxels of it this call owns.
     shape
         Of the volume.
+    core
+        Edge of what a window decides.
     """
     total = SeamSums()
     inner = owned.relative_to(box)
@@ -82,7 +86,7 @@ def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box, shape: Index) -
         )  # the low neighbour belongs to the pair
         values = np.moveaxis(saliency[Box(start, inner.stop).slices], axis, 0)
         sums, pairs = [], []
-        for chosen in _kinds(np.arange(len(values) - 1) + first + 1, shape[axis]):
+        for chosen in _kinds(np.arange(len(values) - 1) + first + 1, shape[axis], core):
             planes = np.flatnonzero(chosen)
             low, high = values[planes], values[planes + 1]
             difference = np.maximum(low, high) - np.minimum(low, high)
@@ -92,12 +96,12 @@ def seam_sums(saliency: NDArray[np.uint8], box: Box, owned: Box, shape: Index) -
     return total
 
 
-def _kinds(plane: NDArray[np.int_], length: int) -> tuple[NDArray[np.bool_], ...]:
+def _kinds(plane: NDArray[np.int_], length: int, core: int) -> tuple[NDArray[np.bool_], ...]:
     """Tell which planes belong to each of the four sums; plane k lies before voxel k."""
     nearest = (plane + 1) // STRIDE * STRIDE  # of a plane at or beside a multiple
     distance = np.abs(plane - nearest)
     inside = (nearest > 0) & (nearest < length)
-    seam = nearest % BLOCK == 0
+    seam = nearest % core == 0
     return (
         inside & seam & (distance == 0),
         inside & seam & (distance == 1),

@@ -22,7 +22,7 @@ from tomoseg.blockwise.seams import SeamSums, seam_sums, with_low_neighbours
 from tomoseg.blockwise.source import Source
 from tomoseg.blockwise.workers import worker
 from tomoseg.blockwise.write import ShardResult, ShardWriter
-from tomoseg.config import SegmentConfig
+from tomoseg.config import BLOCK, SegmentConfig
 from tomoseg.geometry import Box, Window
 from tomoseg.io.omezarr import Kind, Layout
 from tomoseg.io.pyramid import build_level_shard
@@ -179,9 +179,14 @@ class Worker:
         return Refined.from_file(path, device=self.job.device).report
 
     def _read_block(self, number: int) -> NDArray[np.float32]:
-        """Return a block without halo, the paper's window: refining it costs a third."""
-        window = dataclasses.replace(self.job.plan, halo=0).window(number)
+        """Return a block, the paper's window: refining it costs little."""
+        window = self._refined.window(number)
         return self._normalised(self._reader.read(window.valid), window)
+
+    @property
+    def _refined(self) -> Plan:
+        """The plan of blocks without halos, which weights are refined on."""
+        return dataclasses.replace(self.job.plan, core=BLOCK, halo=0)
 
     def _sample(self) -> list[int]:
         """Choose blocks, seeded and spread evenly over the range of contrast.
@@ -190,7 +195,7 @@ class Worker:
         4-voxel means: ice, noise alone, ranks low; what is crowded ranks high.
         """
         wanted = self.job.config.refine.sample_blocks
-        blocks = self.job.plan.blocks
+        blocks = self._refined.blocks
         candidates = np.random.default_rng(self.job.config.seed).choice(
             len(blocks), min(len(blocks), 4 * wanted), replace=False
         )
@@ -208,7 +213,7 @@ class Worker:
         plan = self.job.plan
         owned = plan.shards.cell(number)
         box = with_low_neighbours(owned)
-        return seam_sums(self._blend.read(box), box, owned, plan.shape)
+        return seam_sums(self._blend.read(box), box, owned, plan.shape, plan.core)
 
 
 def segment_shard(job: Job, number: int) -> ShardResult:

@@ -221,7 +221,7 @@ def works(folder: Path) -> Iterator[Work]:
         yield Work(
             volume,
             SegmentConfig(
-                weights=str(weights), refine=refine, shard=64, voxel_size_angstrom=10.0,
+                weights=str(weights), refine=refine, core=64, shard=64, voxel_size_angstrom=10.0,
                 halo=16 if scope == "none" else 0,
             ),
         )  # fmt: skip

@@ -42,7 +42,17 @@ def main() -> None:
 
         def command(name: str, *more: str) -> list[str]:
             output = Path(folder) / f"{name}.zarr"
-            arguments = ["--scope", chosen.scope, "--shard", "64", "--quiet", *rest, *more]
+            arguments = [
+                "--scope",
+                chosen.scope,
+                "--core",
+                "64",
+                "--shard",
+                "64",
+                "--quiet",
+                *rest,
+                *more,
+            ]
             return tomoseg("segment", chosen.tomogram, "--out", output, *arguments)
 
         def show(name: str) -> tuple[str, str]:

@@ -67,7 +67,7 @@ class Timed:
 def timed(volume: Path, output: Path, workers: int) -> Timed:
     """Segment a volume on a cluster of so many workers."""
     resources = Resources(workers=workers, threads=1, device="cpu")
-    config = SegmentConfig(refine=RefineConfig("none"), shard=64, voxel_size_angstrom=10.0)
+    config = SegmentConfig(refine=RefineConfig("none"), core=64, shard=64, voxel_size_angstrom=10.0)
     begun: dict[str, float] = {}
     before = time.perf_counter()
     with local_cluster(workers, 4 * 2**30, ()) as client:

@@ -26,7 +26,9 @@ def write_mrc(path: Path, density: np.ndarray, voxel_size: float = 10.0) -> Path
 def make_output(tomogram: Path, saliency: np.ndarray, *, complete: bool = True, **config) -> Path:
     """Write `saliency` (uint8), and the mask of 128 and above, as an output of `tomogram`."""
     settings = SegmentConfig(
-        "random:0", RefineConfig("none"), **{"halo": 0, "shard": 64, "resample": "never"} | config
+        "random:0",
+        RefineConfig("none"),
+        **{"halo": 0, "core": 64, "shard": 64, "resample": "never"} | config,
     )
     output = tomogram.with_suffix(".zarr")
     prepared = prepare(Request(open_volume(tomogram), output, settings, command="a command"))

@@ -60,7 +60,7 @@ def quick(tmp_path):
     architecture = Architecture(base_channels=2, generator_channels=2)
     weights = tmp_path / "tiny.safetensors"
     save(weights, random_network(architecture, seed=0), Card("tiny", architecture))
-    settings = {"scope": "none", "halo": 0, "shard": 64, "resample": "never"}
+    settings = {"scope": "none", "halo": 0, "core": 64, "shard": 64, "resample": "never"}
     return settings | {"weights": str(weights)}
 
 

@@ -206,12 +206,12 @@ class SegmentConfig:
         Where it was resampled, the result lies on the ``input``'s voxels or the ``model``'s.
     core
         Edge in voxels of what a window decides, a multiple of `BLOCK` that divides the shard;
-        None for `CORE` where that can be, else `BLOCK`. Scope ``block`` refines each core.
+        None for `CORE`, or `BLOCK` in scope ``block``, which refines each core.
     halo
         Voxels of real neighbours around a core, a multiple of half of `STRIDE`; windows are
         blended over them, as far as half a block.
     shard
-        Edge of a shard in voxels, a multiple of `BLOCK`.
+        Edge of a shard in voxels, a multiple of the core.
     seed
         Of every random choice.
     ome_version
@@ -256,18 +256,13 @@ class SegmentConfig:
             f"a multiple of {STRIDE // 2}",
             self.halo,
         )
+        core = self.core_edge
+        _require(core > 0 and core % BLOCK == 0, "core", f"a positive multiple of {BLOCK}", core)
         _require(
-            self.shard >= BLOCK and self.shard % BLOCK == 0,
+            self.shard > 0 and self.shard % core == 0,
             "shard",
-            f"a positive multiple of {BLOCK}",
+            f"a positive multiple of the core of {core}",
             self.shard,
-        )
-        _require(
-            self.core is None
-            or (self.core % BLOCK == 0 < self.core and self.shard % self.core == 0),
-            "core",
-            f"a positive multiple of {BLOCK} that divides the shard of {self.shard}",
-            self.core,
         )
         _require(self.seed >= 0, "seed", "0 or more", self.seed)
 
@@ -276,7 +271,7 @@ class SegmentConfig:
         """Edge in voxels of what a window decides."""
         if self.core is not None:
             return self.core
-        return CORE if self.shard % CORE == 0 and self.refine.scope != "block" else BLOCK
+        return BLOCK if self.refine.scope == "block" else CORE
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""

@@ -90,7 +90,7 @@ def _segment_small(folder: Path, lanes: int) -> str:
     zarr.create_array(source, data=values)
     output = folder / f"mask{lanes}.zarr"
     config = SegmentConfig(
-        refine=RefineConfig(scope="none"), halo=0, shard=64, voxel_size_angstrom=10.0
+        refine=RefineConfig(scope="none"), halo=0, core=64, shard=64, voxel_size_angstrom=10.0
     )
     request = Request(open_volume(source), output, config, Resources(threads=lanes))
     segment(prepare(request), Serial(threading.Event()), lambda *_: None)

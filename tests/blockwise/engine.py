@@ -44,8 +44,9 @@ def config(weights, case="none", **changes) -> SegmentConfig:
     rule = "teacher" if scope == "volume" else "majority"  # a teacher looks 24 times at a block
     refine = RefineConfig(scope, rule, iterations=2, classes=4, sample_blocks=2)
     halo = {"none": 16, "wide": 8}.get(case, 0)  # windows are blended; elsewhere cropped, for speed
-    shard = 128 if case == "wide" else 64
-    values = {"refine": refine, "halo": halo, "shard": shard, "voxel_size_angstrom": voxel_size}
+    core = 128 if case == "wide" else 64
+    values = {"refine": refine, "halo": halo, "shard": core, "core": core}
+    values["voxel_size_angstrom"] = voxel_size
     return SegmentConfig(weights=str(weights), **(values | changes))
 
 
@@ -88,7 +89,7 @@ def command(volume, output, weights, *more) -> list[str]:
 
 def options(weights) -> list[str]:
     """What every command line here gives."""
-    return ["--weights", str(weights), "--voxel-size", "10", "--shard", "64"]
+    return ["--weights", str(weights), "--voxel-size", "10", "--core", "64", "--shard", "64"]
 
 
 def run_in_child(volume, output, weights, case, death=None) -> None:

@@ -92,7 +92,8 @@ def test_one_good_one_broken_and_one_finished(tomoseg, tmp_path):
     for name in ("finished", "good"):
         write_mrc(folder / f"{name}.mrc", phantom((16, 40, 40), seed=0).density)
     (folder / "broken.mrc").write_bytes(b"no tomogram")
-    settings = ("--weights", weights, "--halo", "0", "--shard", "64", "--resample", "never")
+    settings = ("--weights", weights, "--halo", "0", "--core", "64", "--shard", "64")
+    settings += ("--resample", "never")
     code, _, err = tomoseg("segment", folder / "finished.mrc", "--out", out, *settings)
     assert code == 0, err
     before = (out / "finished.zarr" / "zarr.json").read_bytes()

@@ -14,7 +14,7 @@ from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
 from tomoseg.saliency.weights import Card, save
 
-QUICK = ["--halo", "0", "--shard", "64"]
+QUICK = ["--halo", "0", "--core", "64", "--shard", "64"]
 RANDOM = ["--weights", "random:0", *QUICK]
 
 
@@ -154,7 +154,7 @@ def test_an_unknown_key_of_the_file_is_named(tomoseg, tomogram, tmp_path):
     ("arguments", "said"),
     [
         (["--halo", "12"], "multiple of 8"),
-        (["--shard", "100"], "multiple of 64"),
+        (["--shard", "100"], "multiple of the core of 64"),
         (["--threshold", "2"], "between 0 and 1"),
         (["--weights", "nowhere.safetensors"], "nowhere"),
         (["--weights", "random:x"], "random"),

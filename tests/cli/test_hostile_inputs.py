@@ -10,7 +10,8 @@ import pytest
 import zarr
 
 DATA = np.arange(64**3).reshape(64, 64, 64).astype("i2")
-FAST = ["--weights", "random:0", "--voxel-size", "10", "--halo", "0", "--shard", "64"]
+FAST = ["--weights", "random:0", "--voxel-size", "10", "--halo", "0", "--core", "64"]
+FAST += ["--shard", "64"]
 
 
 def hostile_mrc(folder, **fields):

@@ -20,7 +20,7 @@ def test_stops_between_shards_and_goes_on(tomoseg, tmp_path, workers):
     zarr.create_array(tmp_path / "in.zarr", data=values, chunks=(64,) * 3)
     output = tmp_path / "out.zarr"
     command = ["segment", str(tmp_path / "in.zarr"), "--out", str(output), "--voxel-size", "10"]
-    command += ["--scope", "none", "--halo", "0", "--shard", "64"]
+    command += ["--scope", "none", "--halo", "0", "--core", "64", "--shard", "64"]
     child = subprocess.Popen(
         [sys.executable, "-m", "tomoseg_cli.main", *command, "--workers", workers],
         stderr=subprocess.PIPE,

@@ -42,17 +42,8 @@ def main() -> None:
 
         def command(name: str, *more: str) -> list[str]:
             output = Path(folder) / f"{name}.zarr"
-            arguments = [
-                "--scope",
-                chosen.scope,
-                "--core",
-                "64",
-                "--shard",
-                "64",
-                "--quiet",
-                *rest,
-                *more,
-            ]
+            small = ["--scope", chosen.scope, "--core", "64", "--shard", "64"]
+            arguments = [*small, "--quiet", *rest, *more]
             return tomoseg("segment", chosen.tomogram, "--out", output, *arguments)
 
         def show(name: str) -> tuple[str, str]:

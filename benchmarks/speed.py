@@ -3,7 +3,7 @@
     pip install -c constraints.txt monai
     python benchmarks/speed.py --edge 512
 
-One MRC volume, one network, the same windows (edge 64 + 2 * halo, 64 apart). Each way runs
+One MRC volume, one network, the same windows (edge 128 + 2 * halo, 128 apart). Each way runs
 in a process of its own, reads the volume from disk, and (but the bare network) writes
 saliency and mask to Zarr. MONAI runs with Gaussian blending and torch's own threads; the
 bare network both with lanes and with torch's own threads, of which the faster counts.
@@ -20,7 +20,7 @@ import numpy as np
 from children import run_measured
 from networks import tomoseg, weights_of
 
-from tomoseg.config import BLOCK
+from tomoseg.config import CORE
 from tomoseg.geometry import Lattice
 
 THREADS = 2
@@ -46,9 +46,9 @@ def bare(weights: str, edge: int, halo: int, lanes: int) -> None:
     from tomoseg.saliency.weights import load
 
     model = Predictor(load(weights)[0])
-    window = np.random.default_rng(0).normal(size=(1, *(BLOCK + 2 * halo,) * 3))
+    window = np.random.default_rng(0).normal(size=(1, *(CORE + 2 * halo,) * 3))
     window = window.astype(np.float32)
-    blocks = len(Lattice((edge,) * 3, BLOCK))
+    blocks = len(Lattice((edge,) * 3, CORE))
     count = min(blocks, MOST_WINDOWS)  # each takes as long as the next
     started = time.perf_counter()
     if lanes > 1:
@@ -76,9 +76,9 @@ def monai(weights: str, source: str, output: str, halo: int, batch: int) -> None
     with mrcfile.open(source) as file:
         data = file.data.astype(np.float32)
     data = (np.median(data) - data) / data.std()
-    window = BLOCK + 2 * halo
+    window = CORE + 2 * halo
     inferer = SlidingWindowInferer(
-        roi_size=window, sw_batch_size=batch, overlap=1 - BLOCK / window, mode="gaussian"
+        roi_size=window, sw_batch_size=batch, overlap=1 - CORE / window, mode="gaussian"
     )
     with torch.inference_mode():
         values = torch.from_numpy(data)[None, None]

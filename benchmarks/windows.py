@@ -8,22 +8,31 @@ objects unlike the training, are cut into cores of several edges with halos of s
 windows are blended over --blend of the halo (none: they are cropped). Printed are means over the
 tomograms: maximum F and by how much the worst of them changes, S, the seam measure at the faces
 of the cores, and what a voxel costs, beside core 64 and halo 16.
+
+    python benchmarks/windows.py --tomogram emd_1155.mrc
+
+Without truth, on any tomogram that fits into memory: how far saliency is from that of a single
+window over all of it, on average and the share of voxels off by a quarter or more.
 """
 
 import argparse
 import dataclasses
 import itertools
 import time
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scoring import structures
 
 from tomoseg.blockwise.blend import STEPS, contribution
-from tomoseg.config import STRIDE
+from tomoseg.blockwise.prepare import prepare
+from tomoseg.blockwise.prepared import Request
+from tomoseg.config import STRIDE, RefineConfig, SegmentConfig
 from tomoseg.evaluation.cases import elsewhere, home
 from tomoseg.evaluation.elsewhere.imaging import STYLES
-from tomoseg.geometry import Lattice, window_around
+from tomoseg.geometry import Lattice, whole, window_around
+from tomoseg.io.volume import open_volume
 from tomoseg.metrics import score
 from tomoseg.saliency.lanes import lane_setup, map_lanes
 from tomoseg.saliency.predict import Predictor
@@ -34,7 +43,7 @@ HALOS = (0, 8, 16, 24, 32)
 BESIDE = (64, 16)
 SNRS = (0.5, 1.5)
 EMPTY = "empty"
-MOST_VOXELS = 160**3
+MOST_VOXELS = 192**3
 """Of a window: beyond it a lane takes more memory than a laptop has for one."""
 
 
@@ -85,6 +94,33 @@ def seam(saliency: NDArray[np.float32], core: int) -> float:
     return float(means[True, True] / means[True, False] * means[False, False] / means[False, True])
 
 
+def against_whole(path: Path, model: Predictor, cuts: list[tuple[int, int]], lanes: int) -> None:
+    """Print how far every cut is from one window over a whole tomogram."""
+    config = SegmentConfig(refine=RefineConfig("none"))
+    source = prepare(Request(open_volume(path), Path("unused.zarr"), config)).source
+    reader = source.reader()
+    image = source.normalise(reader.read(whole(source.shape), map))
+    reader.close()
+    edges = tuple(-(-(n + 2 * BESIDE[1]) // STRIDE) * STRIDE for n in image.shape)
+    pad = [(BESIDE[1], edge - n - BESIDE[1]) for edge, n in zip(edges, image.shape, strict=True)]
+    inside = tuple(slice(BESIDE[1], BESIDE[1] + n) for n in image.shape)
+    one = model.saliency(np.pad(image, pad, mode="reflect")[None])[0][inside]
+    print(f"{path.name}, {' x '.join(map(str, image.shape))}\n")
+    print("| core | halo | window | mean difference | off by a quarter | salient | cost |")
+    print("|---" * 7 + "|", flush=True)
+    unit = 0.0
+    for core, halo in cuts:
+        started = time.perf_counter()
+        saliency = saliency_of(image, model, Cut(core, halo, min(core // 2, halo)), lanes)
+        seconds = time.perf_counter() - started
+        unit = unit or seconds
+        off = np.abs(saliency - one)
+        shares = [f"{share:.2%}" for share in ((off >= 0.25).mean(), (saliency >= 0.5).mean())]
+        cells = [core, halo, core + 2 * halo, f"{off.mean():.4f}", *shares, f"{seconds / unit:.2f}"]
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+    print(f"| all | | | 0 | 0 | {(one >= 0.5).mean():.2%} | |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default="vnet3d")
@@ -92,22 +128,29 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--cores", nargs="+", type=int, default=CORES)
     parser.add_argument("--halos", nargs="+", type=int, default=HALOS)
+    parser.add_argument("--tomogram", type=Path)
     parser.add_argument("--blend", type=float, default=1.0)
     parser.add_argument("--lanes", type=int, default=2)
     chosen = parser.parse_args()
     lane_setup()
     model = Predictor(load(chosen.weights)[0])
+    cuts = [cut for cut in itertools.product(chosen.cores, chosen.halos) if cut != BESIDE]
+    cuts = [
+        (core, halo)
+        for core, halo in [BESIDE, *cuts]
+        if (core + 2 * halo) % STRIDE == 0 and (core + 2 * halo) ** 3 <= MOST_VOXELS
+    ]
+    if chosen.tomogram:
+        against_whole(chosen.tomogram, model, cuts, chosen.lanes)
+        return
     sets = [home(snr, chosen.split) for snr in SNRS]
     sets += [elsewhere(style, chosen.split) for style in STYLES if style != EMPTY]
     tomograms = [data.make(n, structures()) for data in sets for n in range(chosen.each)]
-    cuts = [cut for cut in itertools.product(chosen.cores, chosen.halos) if cut != BESIDE]
     print(f"{len(tomograms)} tomograms of {chosen.split} complexes\n")
     print("| core | halo | window | maximum F | worst change | S | seam measure | cost |")
     print("|---" * 8 + "|", flush=True)
     unit, before = 0.0, np.zeros(len(tomograms))
-    for core, halo in [BESIDE, *cuts]:
-        if (core + 2 * halo) % STRIDE or (core + 2 * halo) ** 3 > MOST_VOXELS:
-            continue
+    for core, halo in cuts:
         cut = Cut(core, halo, min(core // 2, round(halo * chosen.blend)))
         found, seconds = [], 0.0
         for tomogram in tomograms:

@@ -154,7 +154,7 @@ def test_an_unknown_key_of_the_file_is_named(tomoseg, tomogram, tmp_path):
     ("arguments", "said"),
     [
         (["--halo", "12"], "multiple of 8"),
-        (["--shard", "100"], "multiple of the core of 64"),
+        (["--shard", "100"], "multiple of the core of 128"),
         (["--threshold", "2"], "between 0 and 1"),
         (["--weights", "nowhere.safetensors"], "nowhere"),
         (["--weights", "random:x"], "random"),

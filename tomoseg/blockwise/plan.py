@@ -170,8 +170,9 @@ class Plan:
             helps = ["--workers 1" if lanes == 1 else "--threads 1"]
             if self.core > BLOCK:
                 helps.insert(0, f"--core {BLOCK}")
-            if self.shard > BLOCK and self.shard_bytes() > self.lane_bytes:
-                helps.insert(0, f"--shard {max(BLOCK, self.shard // 2 // BLOCK * BLOCK)}")
+            smaller = self.shard // 2 // self.core * self.core
+            if smaller and self.shard_bytes() > self.lane_bytes:
+                helps.insert(0, f"--shard {smaller}")
             raise RequestError(
                 f"a worker needs {_gib(needed)} for shards of {self.shard} and {lanes} windows "
                 f"at once, and may take {_gib(available)}.",

@@ -257,6 +257,20 @@ def test_a_worker_that_is_too_small_is_refused_before_anything_is_written(
     assert not (tmp_path / "out.zarr").exists()
 
 
+def test_lanes_that_nobody_asked_for_give_way_to_memory(tmp_path, volume, weights, monkeypatch):
+    def prepared(**resources):
+        chosen = Resources(memory_bytes=memory, **resources)
+        return prepare(Request(open_volume(volume), tmp_path / "o.zarr", config(weights), chosen))
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    memory = 2**40
+    assert prepared().lanes == 8
+    memory = prepared().plan.worker_bytes(3)
+    assert prepared().lanes == 3
+    with pytest.raises(RequestError, match="--threads 1"):
+        prepared(threads=8)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.float16, np.float32])
 def test_every_dtype_and_a_constant_volume(tmp_path, weights, dtype):
     zarr.create_array(tmp_path / "in.zarr", data=np.full((5, 40, 66), 3, dtype))

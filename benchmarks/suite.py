@@ -31,7 +31,10 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "forward": (["forward.py"], ["forward.py", "--turns", "1", "--edges", "64"]),
     "supervoxels": (["supervoxels.py"], ["supervoxels.py", "--turns", "1"]),
     "refinement": (["refine_cost.py"], ["refine_cost.py", "--turns", "1"]),
-    "windows": (["windows.py"], ["windows.py", "--cores", "64", "--halos", "8"]),
+    "windows": (
+        ["windows.py", "--cores", "64", "128", "--halos", "8", "16"],
+        ["windows.py", "--cores", "64", "--halos", "8"],
+    ),
     "scaling": (["scaling.py"], ["scaling.py", "--pairs", "1"]),
     "profile": (
         ["profile_run.py", "--figure", "profile.png"],

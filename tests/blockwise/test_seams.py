@@ -6,33 +6,33 @@ from tomoseg.blockwise.seams import SeamSums, seam_sums, spread, with_low_neighb
 from tomoseg.geometry import Lattice
 
 
-def measure(saliency, shard):
+def measure(saliency, shard, core=64):
     total = SeamSums()
     for owned in Lattice(saliency.shape, shard):
         box = with_low_neighbours(owned)
-        total += seam_sums(saliency[box.slices], box, owned, saliency.shape, 64)
+        total += seam_sums(saliency[box.slices], box, owned, saliency.shape, core)
     return total
 
 
-def reference(saliency):
-    """Sum differences across planes of 64, beside them, across other planes of 16, beside."""
+def reference(saliency, core):
+    """Sum differences across planes of the core, beside them, across other planes of 16, beside."""
     sums, pairs = [0] * 4, [0] * 4
     for axis in range(3):
         difference = np.abs(np.diff(saliency.astype(int), axis=axis))
         for k, plane in enumerate(np.moveaxis(difference, axis, 0), 1):
             for multiple, beside in ((k, 0), (k - 1, 1), (k + 1, 1)):
                 if 0 < multiple < saliency.shape[axis] and multiple % 16 == 0:
-                    kind = beside + (2 if multiple % 64 else 0)
+                    kind = beside + (2 if multiple % core else 0)
                     sums[kind] += plane.sum()
                     pairs[kind] += plane.size
     return SeamSums(tuple(sums), tuple(pairs))
 
 
 @pytest.mark.parametrize("shape", [(70, 130, 65), (64, 200, 1), (128, 128, 70)])
-@pytest.mark.parametrize("shard", [64, 128])
-def test_equals_the_plain_sum_for_any_shards(shape, shard):
+@pytest.mark.parametrize(("shard", "core"), [(64, 64), (128, 64), (128, 128)])
+def test_equals_the_plain_sum_for_any_shards(shape, shard, core):
     saliency = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    assert measure(saliency, shard) == reference(saliency)
+    assert measure(saliency, shard, core) == reference(saliency, core)
 
 
 def test_finds_a_seam_and_only_a_seam():

@@ -99,7 +99,7 @@ class Plan:
             yield number, self.window(number)
 
     def window(self, number: int) -> Window:
-        """Return the window of a block."""
+        """Return the window of a core."""
         core = self.blocks.cell(number)
         return window_around(core, volume=self.shape, uncut=self._uncut, halo=self.halo)
 

@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,13 @@ from numpy.typing import NDArray
 from scoring import structures
 
 from tomoseg.blockwise.blend import STEPS, contribution
+from tomoseg.blockwise.plan import Plan
 from tomoseg.blockwise.prepare import prepare
 from tomoseg.blockwise.prepared import Request
 from tomoseg.config import STRIDE, RefineConfig, SegmentConfig
 from tomoseg.evaluation.cases import elsewhere, home
 from tomoseg.evaluation.elsewhere.imaging import STYLES
-from tomoseg.geometry import Lattice, whole, window_around
+from tomoseg.geometry import whole
 from tomoseg.io.volume import open_volume
 from tomoseg.metrics import score
 from tomoseg.saliency.lanes import lane_setup, map_lanes
@@ -61,19 +63,22 @@ def saliency_of(
 ) -> NDArray[np.float32]:
     """Return the blended saliency of a normalised volume."""
     total = np.zeros(image.shape, np.int64)
-    cells = Lattice(image.shape, cut.core)
+    plan = Plan(image.shape, 4, shard=cut.core, halo=cut.halo, lane_bytes=0, core=cut.core)
 
     def one(number: int) -> tuple[tuple[slice, ...], NDArray[np.uint16]]:
-        window = window_around(
-            cells.cell(number), volume=image.shape, uncut=(cut.core,) * 3, halo=cut.halo
-        )
-        values = np.pad(image[window.valid.slices], window.pad, mode="reflect")
+        window = plan.window(number)
+        values = filled_up(image[window.valid.slices], window.pad)
         box, added = contribution(model.saliency(values[None])[0], window, image.shape, cut.width)
         return box.slices, added
 
-    for place, added in map_lanes(one, range(len(cells)), lanes):
+    for place, added in map_lanes(one, range(len(plan.blocks)), lanes):
         total[place] += added
     return np.minimum(total / (255 * STEPS), 1).astype(np.float32)
+
+
+def filled_up(values: NDArray[np.float32], after: Sequence[int]) -> NDArray[np.float32]:
+    """Return a window whose last voxels are reflected, so many along each axis."""
+    return np.pad(values, [(0, n) for n in after], mode="reflect")
 
 
 def seam(saliency: NDArray[np.float32], core: int) -> float:
@@ -101,10 +106,8 @@ def against_whole(path: Path, model: Predictor, cuts: list[tuple[int, int]], lan
     reader = source.reader()
     image = source.normalise(reader.read(whole(source.shape), map))
     reader.close()
-    edges = tuple(-(-(n + 2 * BESIDE[1]) // STRIDE) * STRIDE for n in image.shape)
-    pad = [(BESIDE[1], edge - n - BESIDE[1]) for edge, n in zip(edges, image.shape, strict=True)]
-    inside = tuple(slice(BESIDE[1], BESIDE[1] + n) for n in image.shape)
-    one = model.saliency(np.pad(image, pad, mode="reflect")[None])[0][inside]
+    padded = filled_up(image, [-n % STRIDE for n in image.shape])
+    one = model.saliency(padded[None])[0][whole(image.shape).slices]
     print(f"{path.name}, {' x '.join(map(str, image.shape))}\n")
     print("| core | halo | window | mean difference | off by a quarter | salient | cost |")
     print("|---" * 7 + "|", flush=True)

@@ -43,15 +43,23 @@ def test_shards_hold_whole_blocks():
         assert all(shard.contains(blocks.cell(k)) for k in blocks.numbers_in(shard))
 
 
-@given(shapes, st.sampled_from([0, 16, 32]))
-def test_windows_have_one_shape_and_hold_their_core(shape, halo):
+def window_of(core, shape, halo=16):
+    edges = tuple(min(64 + 2 * halo, max(48, -(-n // 16) * 16)) for n in shape)
+    return window_around(core, volume=shape, shape=edges, halo=halo, step=16), edges
+
+
+@given(shapes, st.sampled_from([0, 8, 16, 32]))
+def test_windows_have_one_shape_and_hold_their_core_and_what_halo_there_is(shape, halo):
     for core in itertools.islice(Lattice(shape, 64), 20):
-        window = window_around(core, volume=shape, uncut=(64,) * 3, halo=halo)
-        padded = tuple(a + n + b for (a, b), n in zip(window.pad, window.valid.shape, strict=True))
-        assert padded == (64 + 2 * halo,) * 3
+        window, edges = window_of(core, shape, halo)
+        padded = tuple(n + after for n, after in zip(window.valid.shape, window.pad, strict=True))
+        assert padded == edges
         assert whole(shape).contains(window.valid)
-        assert window.valid.contains(core)
-        assert window.inside(core) == Box((halo,) * 3, tuple(halo + n for n in core.shape))
+        assert window.valid.contains(core.grow(halo).intersect(whole(shape)))
+        assert window.inside(core).shift(window.valid.start) == core
+        for axis, after in enumerate(window.pad):
+            assert after < 16 or shape[axis] < 48
+            assert window.valid.start[axis] % 8 == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 70, 130), (91, 17, 64)])
@@ -59,18 +67,18 @@ def test_a_coordinate_network_gives_every_voxel_its_own_coordinate(shape):
     volume = np.arange(np.prod(shape), dtype=float).reshape(shape)
     result = np.full(shape, -1.0)
     for core in Lattice(shape, 64):
-        window = window_around(core, volume=shape, uncut=(64,) * 3, halo=16)
-        seen = np.pad(volume[window.valid.slices], window.pad, mode="reflect")
+        window, _ = window_of(core, shape)
+        seen = np.pad(volume[window.valid.slices], [(0, n) for n in window.pad], mode="reflect")
         result[core.slices] = seen[window.inside(core).slices]
     np.testing.assert_array_equal(result, volume)
 
 
-def test_real_neighbours_fill_the_halo():
-    volume = np.random.default_rng(0).normal(size=(200, 200, 200))
-    core = Lattice(volume.shape, 64).cell(21)
-    window = window_around(core, volume=volume.shape, uncut=(64,) * 3, halo=16)
-    assert window.pad == ((0, 0),) * 3
-    assert window.valid == core.grow(16)
+def test_real_neighbours_fill_the_window():
+    shape = (200, 200, 200)
+    for number, start in ((21, (48, 48, 48)), (0, (0, 0, 0)), (63, (112, 112, 112))):
+        window, _ = window_of(Lattice(shape, 64).cell(number), shape)
+        assert window.valid.start == start
+    assert window.pad == (8, 8, 8)
 
 
 def test_an_impossible_lattice_is_refused():

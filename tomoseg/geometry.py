@@ -145,11 +145,10 @@ class Lattice:
 
 @dataclass(frozen=True)
 class Window:
-    """What the network sees of one core: core and halo, always of the same shape.
+    """What the network sees to decide one core: always of the same shape.
 
-    The part of the window that lies in the volume is read; what lies beyond the volume
-    is reflected from the part that was read, so that a window is a function of the
-    volume alone, not of the shard that reads it.
+    Wherever it can it lies in the volume, and is a function of the volume alone, not of
+    the shard that reads it.
 
     Parameters
     ----------
@@ -158,20 +157,23 @@ class Window:
     valid
         The part of the window that lies in the volume.
     pad
-        Voxels to reflect before and after `valid`, along each axis.
+        Voxels to reflect after `valid`, along each axis, where the volume is too short.
     """
 
     core: Box
     valid: Box
-    pad: tuple[tuple[int, int], ...]
+    pad: Index
 
     def inside(self, box: Box) -> Box:
         """Return a box of the volume in coordinates whose zero is the window's first voxel."""
-        return box.relative_to(self.valid).shift(tuple(low for low, _ in self.pad))
+        return box.relative_to(self.valid)
 
 
-def window_around(core: Box, *, volume: Index, uncut: Index, halo: int) -> Window:
-    """Return the window of a core of a lattice.
+def window_around(core: Box, *, volume: Index, shape: Index, halo: int, step: int) -> Window:
+    """Return the window of a core of a lattice: around it, or moved back into the volume.
+
+    A network takes a window's faces as it takes those of the windows that it learnt from:
+    what is cut there is cut. What is made up beyond the faces of the volume, it believes.
 
     Parameters
     ----------
@@ -179,18 +181,17 @@ def window_around(core: Box, *, volume: Index, uncut: Index, halo: int) -> Windo
         A cell of a lattice over the volume.
     volume
         Shape of the volume.
-    uncut
-        Shape of a core that no face cuts: the window has twice the halo more along each axis,
-        also where the core is cut.
+    shape
+        Of the window: along each axis a core and two halos that no face cuts, or the volume's
+        length and what is to be reflected.
     halo
         Neighbouring voxels around the core.
+    step
+        A window that is moved begins at a multiple of it, with fewer voxels to reflect.
     """
-    full = Box(core.start, tuple(a + n for a, n in zip(core.start, uncut, strict=True))).grow(halo)
+    last = (max(0, -(-(n - edge) // step) * step) for n, edge in zip(volume, shape, strict=True))
+    start = tuple(min(max(0, a - halo), b) for a, b in zip(core.start, last, strict=True))
+    full = Box(start, tuple(a + n for a, n in zip(start, shape, strict=True)))
     valid = full.intersect(whole(volume))
-    pad = tuple(
-        (inner - outer, end - inner_end)
-        for inner, outer, inner_end, end in zip(
-            valid.start, full.start, valid.stop, full.stop, strict=True
-        )
-    )
+    pad = tuple(a - b for a, b in zip(full.stop, valid.stop, strict=True))
     return Window(core=core, valid=valid, pad=pad)

@@ -12,13 +12,17 @@ from tomoseg.blockwise.blend import Parts
 from tomoseg.blockwise.resample import Resampling
 from tomoseg.config import BLOCK, STRIDE, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
-from tomoseg.geometry import Box, Index, Lattice, Window, whole, window_around
+from tomoseg.geometry import Box, Index, Lattice, Window, window_around
 
 IN_FLIGHT = 2
 """Shards that one worker holds at once: one is computed while others are read or written."""
 
 CHUNKS_AT_ONCE = 10
 """Chunks that Zarr decodes at once (its async.concurrency)."""
+
+THINNEST = 48
+"""Edge in voxels of a window at least, the rest of which is reflected: the shipped network learnt
+from windows so large."""
 
 FLOAT = 4
 
@@ -78,14 +82,9 @@ class Plan:
 
     @property
     def window_shape(self) -> Index:
-        """Shape of every window in voxels."""
-        return tuple(n + 2 * self.halo for n in self._uncut)
-
-    @property
-    def _uncut(self) -> Index:
-        """Shape of a core that no face cuts: no longer than a thin volume needs."""
-        needed = (max(BLOCK, -(-n // STRIDE) * STRIDE) for n in self.shape)
-        return tuple(min(self.core, n) for n in needed)
+        """Shape of every window in voxels: no longer than a thin volume needs."""
+        needed = (max(THINNEST, -(-n // STRIDE) * STRIDE) for n in self.shape)
+        return tuple(min(self.core + 2 * self.halo, n) for n in needed)
 
     def layers(self, shard: Box) -> Iterator[Box]:
         """Yield the layers of a shard, two cores thick along z: what is read at once."""
@@ -100,12 +99,19 @@ class Plan:
 
     def window(self, number: int) -> Window:
         """Return the window of a core."""
-        core = self.blocks.cell(number)
-        return window_around(core, volume=self.shape, uncut=self._uncut, halo=self.halo)
+        return window_around(
+            self.blocks.cell(number),
+            volume=self.shape,
+            shape=self.window_shape,
+            halo=self.halo,
+            step=STRIDE,
+        )
 
     def read_box(self, box: Box) -> Box:
-        """Return what the windows of a shard or layer see: it and its halo, in the volume."""
-        return box.grow(self.halo).intersect(whole(self.shape))
+        """Return what the windows of a shard or layer see."""
+        numbers = self.blocks.numbers_in(box)
+        first, last = (self.window(numbers[at]).valid for at in (0, -1))
+        return Box(first.start, last.stop)
 
     def shard_bytes(self) -> int:
         """Return the peak bytes that one shard in flight takes, besides its windows."""

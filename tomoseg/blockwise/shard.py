@@ -150,7 +150,7 @@ class Worker:
         normalised = self.job.source.normalise(values)
         if not np.any(window.pad):
             return normalised
-        return np.pad(normalised, window.pad, mode="reflect")
+        return np.pad(normalised, [(0, n) for n in window.pad], mode="reflect")
 
     def refine_volume(self) -> dict[str, Any]:
         """Refine one set of weights on a sample of the volume and keep it in the output.

@@ -142,7 +142,7 @@ def tasks(
         Names of the rows that are wanted; all without.
     limit
         Tomograms in each table and dimension at most; None for no limit, and for the
-        paper's 1000 iterations among the refinements.
+        dearest refinements.
 
     Raises
     ------
@@ -180,11 +180,14 @@ def _table1(networks: Networks, dim: int) -> list[Method]:
 
 
 def _table2(networks: Networks, dim: int) -> list[Method]:
-    """B, U+B, P+B, P+U, P+U+B, where B is Algorithm 1; and B by self-training beside it."""
+    """B, U+B, P, P+B, P+U, P+U+B, where B is Algorithm 1; and B by self-training beside it."""
     trained, plain = networks.trained[dim], networks.plain.get(dim)
+    none, own = (dataclasses.replace(DEFAULT, scope=s) for s in ("none", scope_of(dim)))
     rows = [
         ("B", networks.fresh_plain.get(dim), vote(dim)),
         ("U+B", networks.fresh.get(dim), vote(dim)),
+        ("P", plain, none),
+        ("P+B", plain, own),
         ("P+B, rule majority", plain, vote(dim)),
         ("P+B, rule prior", plain, vote(dim, "prior")),
         ("P+U+B, rule majority", trained, vote(dim)),
@@ -207,7 +210,7 @@ def _refine(networks: Networks, dim: int, *, thorough: bool) -> list[Method]:
     prior = vote(dim, "prior")
     made = {
         "self-training, 4 steps": dataclasses.replace(teacher, iterations=4),
-        "self-training, 64 steps": dataclasses.replace(teacher, iterations=64),
+        "self-training, 16 steps": dataclasses.replace(teacher, iterations=16),
         "self-training in supervoxels": dataclasses.replace(
             teacher, supervoxel_weight=0.5, supervoxel_edge=3, compactness=1.0
         ),
@@ -216,6 +219,8 @@ def _refine(networks: Networks, dim: int, *, thorough: bool) -> list[Method]:
         "prior, finer supervoxels": dataclasses.replace(prior, supervoxel_edge=2, compactness=1.0),
         "prior, continuity": dataclasses.replace(prior, unify="continuity"),
     }
+    if thorough:
+        made["self-training, 64 steps"] = dataclasses.replace(teacher, iterations=64)
     if dim == 2:
         paper = PRESETS["paper"]
         made["self-training, whole tomogram"] = dataclasses.replace(teacher, scope="volume")

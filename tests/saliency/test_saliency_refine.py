@@ -12,7 +12,7 @@ from tomoseg.config import RefineConfig
 from tomoseg.errors import InputError, RequestError
 from tomoseg.saliency.initialise import random_network
 from tomoseg.saliency.refine import continuity, refine
-from tomoseg.saliency.refined import Refined
+from tomoseg.saliency.refined import Refined, salient_mass
 from tomoseg.saliency.weights import Card, digest, save, state_of
 
 CONFIG = RefineConfig(
@@ -180,3 +180,13 @@ def test_samples_that_do_not_fit_are_refused() -> None:
         refine(network, [WINDOWS[0], WINDOWS[1][:16]], SHORT, seed=0)
     with pytest.raises(InputError, match="finite"):
         refine(network, [np.full((16, 16, 16), np.inf, np.float32)], SHORT, seed=0)
+
+
+def test_the_mass_of_many_salient_labels_is_no_more_than_one():
+    generator = torch.Generator().manual_seed(0)
+    response = torch.randn(1, 100, 32, 32, 32, generator=generator)
+    salient = list(range(1, 100))
+    response[:, 0] = -40
+    exact = torch.softmax(response, dim=1)[:, salient].sum(dim=1)
+    assert exact.max() > 1  # else this shows nothing
+    assert salient_mass(response, salient).max() == 1

@@ -47,6 +47,22 @@ def test_the_network_comes_to_say_what_its_views_agree_on() -> None:
         assert cross_entropy(after, target) < cross_entropy(before, target)
 
 
+def test_the_student_is_the_mean_of_its_later_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    step = torch.optim.Adam.step
+
+    def watched(self: torch.optim.Adam) -> None:
+        step(self)
+        seen.append(self.param_groups[0]["params"][0].detach().clone())
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    refined = refine(opinionated(), WINDOWS, dataclasses.replace(CONFIG, iterations=5), seed=0)
+    assert refined.report["iterations"] == len(seen) == 5
+    learnt = next(p for n, p in refined.network.named_parameters() if not n.startswith("sides."))
+    torch.testing.assert_close(learnt, torch.stack(seen[2:]).mean(0))
+    assert not torch.allclose(learnt, seen[-1])
+
+
 def test_flat_networks_are_trained_alike() -> None:
     image = spheres(32, seed=0, count=4)[0][16]
     refined = refine(opinionated(FLAT), [image], CONFIG, seed=0)

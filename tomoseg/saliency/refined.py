@@ -143,5 +143,8 @@ def response_labels(response: Tensor) -> NDArray[np.uint16]:
 
 
 def salient_mass(response: Tensor, salient: list[int]) -> Tensor:
-    """Return the softmax mass of the salient labels, as ``(N, 1, *spatial)``."""
-    return torch.softmax(response, dim=1)[:, salient].sum(dim=1, keepdim=True)
+    """Return the softmax mass of the salient labels, as ``(N, 1, *spatial)``.
+
+    Held to 1, which a sum of rounded parts can exceed by a step.
+    """
+    return torch.softmax(response, dim=1)[:, salient].sum(dim=1, keepdim=True).clamp_(max=1)

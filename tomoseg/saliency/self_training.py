@@ -75,7 +75,8 @@ def self_train(
     Notes
     -----
     Tarvainen & Valpola (NeurIPS 2017) for a teacher that is an average; here of views, not
-    of steps, and fixed: an anchor that a few steps cannot leave.
+    of steps, and fixed: an anchor that a few steps cannot leave. Polyak & Juditsky (1992) for
+    the student as a mean of its steps: so few are noisy.
     """
     lane_setup()
     student = copy.deepcopy(network).to(device).requires_grad_(True)
@@ -150,10 +151,14 @@ def _learn(
     seed: int,
     lanes: int,
 ) -> dict[str, Any]:
-    """Take the steps; return how they ended. Lanes decide no bit: gradients are summed in order."""
+    """Take the steps, and leave the student with the mean of its weights over the later half.
+
+    Returns how they ended. Lanes decide no bit: gradients are summed in order.
+    """
     report: dict[str, Any] = {"iterations": 0, "stop": "iterations", "loss": None}
     parameters = [p for name, p in student.named_parameters() if not name.startswith("sides.")]
     optimiser = torch.optim.Adam(parameters, lr=config.rate, foreach=False)
+    mean: list[Tensor] = []
     generator = np.random.default_rng(seed)
 
     def lesson(turn: tuple[int, tuple[int, ...]]) -> tuple[float, Gradients]:
@@ -176,7 +181,16 @@ def _learn(
             parameter.grad = torch.stack(parts).mean(0)
         nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM, foreach=False)
         optimiser.step()
+        late = step - config.iterations // 2 + 1
+        if late == 1:
+            mean = [p.detach().clone() for p in parameters]
+        elif late > 1:
+            for kept, p in zip(mean, parameters, strict=True):
+                kept.lerp_(p.detach(), 1 / late)
         report |= {"iterations": step + 1, "loss": float(np.mean(losses))}
+    with torch.no_grad():
+        for p, kept in zip(parameters, mean, strict=True):
+            p.copy_(kept)
     return report
 
 

@@ -25,7 +25,9 @@ from tomoseg.geometry import whole
 from tomoseg.io.omezarr import ArrayStore
 from tomoseg.io.volume import open_volume
 
-SHAPE = (20, 70, 66)
+SHAPE = (20, 130, 66)
+"""Cores of 64 along y have two windows of 96 between them, along x one."""
+
 SCOPES = ("none", "volume", "block")
 
 CASES = (*SCOPES, "resampled", "wide")

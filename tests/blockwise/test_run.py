@@ -26,6 +26,7 @@ from tomoseg.errors import (
 )
 from tomoseg.io.omezarr import ArrayStore
 from tomoseg.io.volume import open_volume
+from tomoseg.saliency.predict import Predictor
 
 
 class Identity:
@@ -59,10 +60,23 @@ def test_an_identity_network_gives_back_the_volume(
     np.testing.assert_array_equal(read(tmp_path / "out.zarr", "mask"), found >= 128)
 
 
+def test_cores_of_one_window_are_computed_once(tmp_path, volume, weights, monkeypatch):
+    looks = []
+    saliency = Predictor.saliency
+
+    def counted(self, windows):
+        looks.append(windows.shape)
+        return saliency(self, windows)
+
+    monkeypatch.setattr(Predictor, "saliency", counted)
+    run(volume, tmp_path / "out.zarr", config(weights, shard=192))
+    assert looks == [(1, 48, 96, 80)] * 2  # of six cores
+
+
 def test_what_is_done_is_not_done_again(tmp_path, volume, weights):
     output = tmp_path / "out.zarr"
     first = run(volume, output, config(weights))
-    assert first.computed == first.shards == 4
+    assert first.computed == first.shards == 6
     again = run(volume, output, config(weights))
     assert again.computed == 0
     assert again.seam == first.seam
@@ -83,7 +97,7 @@ def test_a_stopped_run_goes_on(tmp_path, volume, weights, expected):
     assert not status.complete
     assert status.command == "a command"
     summary = run(volume, tmp_path / "out.zarr", config(weights))
-    assert summary.computed == summary.shards == 4
+    assert summary.computed == summary.shards == 6
     assert digests(tmp_path / "out.zarr") == expected["none"]
 
 

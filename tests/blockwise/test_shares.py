@@ -37,12 +37,12 @@ def test_shares_and_finalize_give_the_bits_of_one_process(tmp_path, volume, weig
         assert child.returncode == 0, err
     early = finalize(output)
     assert early.returncode == 3, early.stderr
-    assert "1 of 4 shards are not computed yet" in early.stderr
+    assert "2 of 6 shards are not computed yet" in early.stderr
     assert "--num-shards 3" in early.stderr
     last = task(TASKS - 1)
     said, err = last.communicate(timeout=300)
     assert last.returncode == 0, err
-    assert "1 shards of this share are computed (1 now)" in said
+    assert "2 shards of this share are computed (2 now)" in said
     assert not read_status(output).complete
     done = finalize(output)
     assert done.returncode == 0, done.stderr

@@ -33,6 +33,9 @@ from tomoseg.saliency.refine import refine
 from tomoseg.saliency.refined import Refined
 from tomoseg.saliency.weights import load
 
+Cores = list[tuple[int, Window]]
+"""Global numbers and windows of cores that one look at the volume decides."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -123,19 +126,32 @@ class Worker:
             seen = plan.read_box(layer)
             raw = self._reader.read(seen, self._lanes.map)
 
-            def one(item: tuple[int, Window], raw: NDArray[Any] = raw, seen: Box = seen) -> None:
-                block, window = item
+            def one(cores: Cores, raw: NDArray[Any] = raw, seen: Box = seen) -> None:
+                block, window = cores[0]
                 values = self._normalised(raw[window.valid.relative_to(seen).slices], window)
                 probability = self._block_model(block, values).saliency(values[None])[0]
-                box, added = contribution(probability, window, plan.shape, parts.width)
+                for _, window in cores:
+                    box, added = contribution(probability, window, plan.shape, parts.width)
+                    place = parts.stored(number, box).relative_to(stored)
+                    with adding:  # whole numbers: the order in which lanes finish is no matter
+                        part[place.slices] += added
                 hand_back()
-                place = parts.stored(number, box).relative_to(stored)
-                with adding:  # whole numbers: the order in which lanes finish is no matter
-                    part[place.slices] += added
 
-            for _ in self._lanes.map(one, plan.windows(layer)):
+            for _ in self._lanes.map(one, self._by_window(layer)):
                 pass
         return part
+
+    def _by_window(self, layer: Box) -> list[Cores]:
+        """Return the cores of a layer, those together that the same voxels decide.
+
+        Near the end of an axis several cores can have one window. Scope ``block`` refines for
+        each of them.
+        """
+        alone = self.job.config.refine.scope == "block"
+        found: dict[tuple[Box, int], Cores] = {}
+        for block, window in self.job.plan.windows(layer):
+            found.setdefault((window.valid, block if alone else 0), []).append((block, window))
+        return list(found.values())
 
     def _block_model(self, number: int, values: NDArray[np.float32]) -> SaliencyModel:
         config = self.job.config

@@ -38,7 +38,8 @@ Baseline = Callable[[Image], NDArray[np.float32]]
 
 
 _ENGINE = threading.Lock()
-"""One tomogram at a time goes through the engine, whose lanes take all cores."""
+"""One volume at a time goes through the engine where its lanes take all cores; Algorithm 1, one
+window at a time, takes one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,8 @@ def of_network(name: str, config: SegmentConfig, dim: int) -> Method:
     """
     key = {"weights": load(config.weights)[1].sha256, "config": config.to_dict()}
     run: Callable[[Any, SegmentConfig], list[Map]] = _of_volume if dim == 3 else _of_slices
-    turn: AbstractContextManager[Any] = _ENGINE if dim == 3 else contextlib.nullcontext()
+    votes = config.refine.scope != "none" and config.refine.rule != "teacher"
+    turn: AbstractContextManager[Any] = contextlib.nullcontext() if dim == 2 or votes else _ENGINE
     return Method(name, lambda scene: run(scene, config), key, turn)
 
 

@@ -152,8 +152,8 @@ def test_status_counts_both_grids_until_one_is_left(tmp_path, volume, weights, m
             seen[stage] = read_status(output, verify=True)
 
     run(volume, output, config(weights, "resampled"), progress=look)
-    assert (seen["segment"].done, seen["segment"].shards) == (4, 8)
-    assert (seen["place"].done, seen["place"].shards) == (8, 8)
+    assert (seen["segment"].done, seen["segment"].shards) == (8, 14)
+    assert (seen["place"].done, seen["place"].shards) == (14, 14)
     assert not seen["place"].complete
     assert read_status(output).complete
 
@@ -188,13 +188,13 @@ def test_provenance_says_what_was_resampled_and_who_chose_the_contrast(tmp_path,
     run(volume, tmp_path / "out.zarr", settings)
     attributes = json.loads((tmp_path / "out.zarr" / "zarr.json").read_text())["attributes"]
     provenance = attributes["tomoseg"]
-    assert provenance["resampling"]["network"]["shape"] == [33, 115, 109]
+    assert provenance["resampling"]["network"]["shape"] == [33, 214, 109]
     assert provenance["resampling"]["network"]["voxel_size_angstrom"] == [10.0] * 3
     assert provenance["resampling"]["input"]["voxel_size_angstrom"] == [16.4] * 3
     assert provenance["config"]["contrast"] == "dark"
     assert provenance["contrast"]["automatic"] is True
     assert provenance["contrast"]["skewness"] < -0.5
-    assert provenance["fingerprint"]["grid"]["shape"] == [33, 115, 109]
+    assert provenance["fingerprint"]["grid"]["shape"] == [33, 214, 109]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 65, 3), (40, 130, 64)])

@@ -182,7 +182,7 @@ def test_samples_that_do_not_fit_are_refused() -> None:
         refine(network, [np.full((16, 16, 16), np.inf, np.float32)], SHORT, seed=0)
 
 
-def test_the_mass_of_many_salient_labels_is_no_more_than_one():
+def test_the_mass_of_many_salient_labels_is_no_more_than_one() -> None:
     generator = torch.Generator().manual_seed(0)
     response = torch.randn(1, 100, 32, 32, 32, generator=generator)
     salient = list(range(1, 100))

@@ -128,6 +128,12 @@ def test_the_fingerprint_names_what_differs():
     assert "weights" not in caught.value.message
 
 
+def test_an_output_of_an_earlier_method_is_not_gone_on_with():
+    earlier = {key: value for key, value in identity().items() if key != "method"}
+    with pytest.raises(FingerprintError, match="method was absent, now 2"):
+        check_fingerprint(earlier, identity())
+
+
 def test_the_name_of_the_weights_is_no_identity_but_their_hash_is():
     check_fingerprint(identity(), identity(config=SegmentConfig(weights="/elsewhere")))
     with pytest.raises(FingerprintError, match="weights was w, now v"):

@@ -24,6 +24,10 @@ THINNEST = 48
 """Edge in voxels of a window at least, the rest of which is reflected: the shipped network learnt
 from windows so large."""
 
+METHOD = 2
+"""Of the bits: raised where the same request gives others than before, so that an output that an
+earlier one began is not gone on with. 2: windows stay inside the volume."""
+
 FLOAT = 4
 
 COPIES = 4
@@ -199,6 +203,7 @@ def fingerprint(
     settings = config.to_dict()
     del settings["weights"]  # a name; the sha256 says which they are
     return {
+        "method": METHOD,
         "input": source,
         "weights": weights_sha256,
         "config": settings,

@@ -136,6 +136,18 @@ def test_weights_can_be_trained_on_with_a_deeper_decoder(tmp_path: Path) -> None
     assert load(train(ablated).weights)[0].architecture == plain
 
 
+def test_weights_can_be_trained_on_with_more_channels(tmp_path: Path) -> None:
+    first = train(request(tmp_path / "first"))
+    wide = dataclasses.replace(TINY, base_channels=TINY.base_channels + 2)
+    recipe = tiny(architecture=wide, freeze_norm_at=0.0)
+    wider = request(tmp_path / "wider", recipe, init=first.weights, widen=True)
+    assert load(train(wider).weights)[0].architecture == wide
+    narrower = dataclasses.replace(TINY, base_channels=1)
+    refused = dataclasses.replace(wider, recipe=tiny(architecture=narrower), overwrite=True)
+    with pytest.raises(RequestError, match="channels: expected at least"):
+        train(refused)
+
+
 def test_a_second_training_in_one_folder_is_refused(tmp_path: Path) -> None:
     with (
         lock(tmp_path, tmp_path),

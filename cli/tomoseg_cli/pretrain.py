@@ -67,7 +67,11 @@ VALIDATION_TOMOGRAMS = 24
     type=click.Choice(get_args(Precision)),
     help="bfloat16 mixes precisions: for a GPU, and CPUs that have it.",
 )
-@click.option("--base-channels", type=click.IntRange(1), help="Channels at full resolution.")
+@click.option(
+    "--base-channels",
+    type=click.IntRange(1),
+    help="Channels at full resolution; weights of --init are widened to them.",
+)
 @click.option("--init", help="Weights to start from: name or file; random ones by default.")
 @click.option("--plain", is_flag=True, help="Without attention: the paper's ablation of U.")
 @click.option(
@@ -115,6 +119,7 @@ def pretrain(
         folder=Path(out),
         init=flags["init"],
         deepen=flags["deepen"],
+        widen=flags["base_channels"] is not None,
         device=flags["device"],
         lanes=flags["threads"] or len(os.sched_getaffinity(0)),
         max_minutes=flags["max_minutes"],

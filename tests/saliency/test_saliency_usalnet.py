@@ -12,8 +12,10 @@ from tomoseg.saliency.initialise import (
     deepened,
     random_network,
     without_attention,
+    widened,
 )
 from tomoseg.saliency.lanes import lane_setup
+from tomoseg.saliency.layers import convolve
 from tomoseg.saliency.usalnet import SIDE_LOSS_WEIGHTS, deep_supervision_loss
 from tomoseg.saliency.weights import digest, state_of
 
@@ -167,3 +169,33 @@ def test_attention_can_be_taken_out_and_nothing_else_goes() -> None:
     with torch.no_grad():
         x = noise(1, 1, 32, 32, 32)
         assert not torch.equal(network.logits(x), plain.logits(x))
+
+
+def test_widened_network_computes_the_same_and_can_learn_more() -> None:
+    network = random_network(SMALL, seed=1)
+    channels = 2 * SMALL.base_channels
+    wider = widened(network, channels, seed=2)
+    assert wider.architecture == dataclasses.replace(SMALL, base_channels=channels)
+    x = noise(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        for now, before in zip(wider(x), network(x), strict=True):
+            torch.testing.assert_close(now, before, atol=1e-4, rtol=1e-4)
+    head = wider.requires_grad_(True).head.weight
+    (gradient,) = torch.autograd.grad(wider.logits(x).sum(), [head])
+    assert gradient[:, SMALL.base_channels :].abs().min() > 0
+
+
+def test_a_network_is_not_made_narrower() -> None:
+    with pytest.raises(RequestError, match="at least"):
+        widened(random_network(SMALL, 0), SMALL.base_channels - 1, seed=0)
+
+
+def test_gradient_of_a_thin_map_in_bfloat16_holds_nothing_that_nobody_wrote() -> None:
+    weight = torch.zeros(8, 8, 3, 3, 3, requires_grad=True)
+    for _ in range(8):
+        spoilt = [torch.full((2**n,), torch.nan) for n in range(5, 21)]
+        del spoilt  # what is allocated next may lie there
+        with torch.autocast("cpu", torch.bfloat16):
+            y = convolve(noise(2, 8, 2, 8, 8).bfloat16(), weight)
+        (gradient,) = torch.autograd.grad(y.sum(), [weight])
+        assert torch.isfinite(gradient).all()

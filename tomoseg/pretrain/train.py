@@ -22,7 +22,7 @@ from tomoseg.pretrain.learner import Learner
 from tomoseg.pretrain.recipe import Recipe
 from tomoseg.pretrain.samples import Source, Tomograms, prefetch, require_split
 from tomoseg.pretrain.validate import Scores, validate
-from tomoseg.saliency.initialise import deepened, random_network, without_attention
+from tomoseg.saliency.initialise import deepened, random_network, widened, without_attention
 from tomoseg.saliency.lanes import resolve_device
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import Card, load
@@ -43,7 +43,8 @@ class Request:
     ----------
     recipe
         See `Recipe`. Its `architecture` and `init` are replaced by those of `init` below;
-        with `deepen`, its `decoder_convolutions` stay, and that it has no attention does.
+        with `deepen`, its `decoder_convolutions` stay, with `widen` its `base_channels`, and
+        that it has no attention does.
     training, validation
         Tomograms to learn from and to choose the best weights by.
     names
@@ -56,6 +57,8 @@ class Request:
     deepen
         Give the weights of `init` the recipe's convolutions in the decoder; new ones
         start as the identity.
+    widen
+        Give them the recipe's channels; new ones start without effect.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     lanes
@@ -73,6 +76,7 @@ class Request:
     folder: Path
     init: str | None = None
     deepen: bool = False
+    widen: bool = False
     device: str = "auto"
     lanes: int = 1
     max_minutes: float | None = None
@@ -308,6 +312,8 @@ def _start(request: Request) -> tuple[USalNet, Recipe]:
         network = without_attention(network)
     if request.deepen:
         network = deepened(network, recipe.architecture.decoder_convolutions)
+    if request.widen:
+        network = widened(network, recipe.architecture.base_channels, recipe.seed)
     return network, dataclasses.replace(recipe, architecture=network.architecture, init=card.sha256)
 
 

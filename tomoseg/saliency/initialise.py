@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tomoseg.errors import RequestError
@@ -104,6 +104,61 @@ def deepened(network: USalNet, convolutions: tuple[int, ...]) -> USalNet:
         tensor.fill_(1 if name.endswith(("norm.weight", "running_var")) else 0)
     deeper.load_state_dict(network.state_dict(), strict=False)
     return deeper
+
+
+@torch.no_grad()
+def widened(network: USalNet, base_channels: int, seed: int) -> USalNet:
+    """Return a copy with more channels at every level, which computes the same.
+
+    What was there reads nothing new, and the outputs neither: the new channels, random in
+    what they read, start without effect (as Net2Net, Chen, Goodfellow and Shlens 2016,
+    asks of a wider network, but with no two channels alike).
+
+    Parameters
+    ----------
+    network
+        In eval mode.
+    base_channels
+        Of the new architecture, no fewer than the old.
+    seed
+        Of the new channels.
+
+    Raises
+    ------
+    RequestError
+        Where the network would lose channels.
+    """
+    old = network.architecture
+    if base_channels < old.base_channels:
+        raise RequestError(
+            f"channels: expected at least the {old.base_channels} of the weights, "
+            f"got {base_channels}."
+        )
+    wider = random_network(dataclasses.replace(old, base_channels=base_channels), seed)
+    values = network.state_dict()
+    for name, tensor in wider.state_dict().items():
+        value, (rows, columns) = values[name], _blocks(name)
+        if not tensor.dim():  # a count of batches
+            continue
+        places = [_kept(*sizes, rows) for sizes in zip(value.shape[:1], tensor.shape[:1])]
+        places += [_kept(*sizes, columns) for sizes in zip(value.shape[1:], tensor.shape[1:])]
+        tensor[places[0]] = 0
+        tensor[torch.meshgrid(*places, indexing="ij")] = value
+    return wider
+
+
+def _blocks(name: str) -> tuple[int, int]:
+    """Return in how many equal parts the rows and the columns of a tensor are laid out."""
+    if ".sweeps." in name:  # four gates; both directions of the axis before
+        return 4, 1 if ".axes.0." in name or "weight_hh" in name else 2
+    return 1, 2 if ".attention.attend.weight" in name else 1
+
+
+def _kept(old: int, new: int, blocks: int) -> Tensor:
+    """Return the places that `old` channels have among `new`: the first ones of each block."""
+    if old == new:
+        return torch.arange(new)
+    return torch.arange(new).view(blocks, -1)[:, : old // blocks].flatten()
 
 
 def without_attention(network: USalNet) -> USalNet:

@@ -24,6 +24,10 @@ NATIVE_VALUES = 20480
 convolution of a single input to its own code, up to ten times slower than oneDNN's."""
 
 
+SAFE_EDGE = 3
+"""Below this edge oneDNN's gradient of a bfloat16 kernel holds memory that nobody wrote (torch
+2.13 on AVX-512)."""
+
 PARTS = 8
 """Parts of a map that are made one after the other where two maps join, to hold less."""
 
@@ -95,6 +99,11 @@ def _convolution(
     Weights follow the precision of `x`.
     """
     dim = x.dim() - 2
+    if x.device.type == "cpu" and mixed(x) and min(x.shape[2:]) < SAFE_EDGE:
+        with torch.autocast("cpu", enabled=False):
+            return _convolution(
+                x.float(), weight, bias, padding=padding, stride=stride, dilation=dilation
+            )
     x = laid_out(x)
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     if x.device.type == "cpu" and ONEDNN and not mixed(x):

@@ -11,8 +11,8 @@ from tomoseg.saliency.initialise import (
     PRIOR_PROBABILITY,
     deepened,
     random_network,
-    without_attention,
     widened,
+    without_attention,
 )
 from tomoseg.saliency.lanes import lane_setup
 from tomoseg.saliency.layers import convolve

@@ -140,8 +140,8 @@ def widened(network: USalNet, base_channels: int, seed: int) -> USalNet:
         value, (rows, columns) = values[name], _blocks(name)
         if not tensor.dim():  # a count of batches
             continue
-        places = [_kept(*sizes, rows) for sizes in zip(value.shape[:1], tensor.shape[:1])]
-        places += [_kept(*sizes, columns) for sizes in zip(value.shape[1:], tensor.shape[1:])]
+        blocks = [rows] + [columns] * (tensor.dim() - 1)
+        places = list(map(_kept, value.shape, tensor.shape, blocks))
         tensor[places[0]] = 0
         tensor[torch.meshgrid(*places, indexing="ij")] = value
     return wider

@@ -134,6 +134,13 @@ def test_weights_can_be_trained_on_with_a_deeper_decoder(tmp_path: Path) -> None
     recipe = tiny(architecture=plain, freeze_norm_at=0.0)
     ablated = dataclasses.replace(again, folder=tmp_path / "plain", recipe=recipe)
     assert load(train(ablated).weights)[0].architecture == plain
+    coarse = dataclasses.replace(TINY, finest_attention=3)
+    recipe = tiny(architecture=coarse, freeze_norm_at=0.0)
+    cut = dataclasses.replace(again, folder=tmp_path / "coarse", recipe=recipe)
+    trained = train(cut)
+    assert load(trained.weights)[0].architecture == coarse
+    further = dataclasses.replace(again, folder=tmp_path / "further", init=trained.weights)
+    assert load(train(further).weights)[0].architecture == coarse
 
 
 def test_weights_can_be_trained_on_with_more_channels(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 from tomoseg.config import Precision
 from tomoseg.errors import RequestError
 from tomoseg.pretrain.recipe import Preset, Recipe, preset
+from tomoseg.saliency.architecture import Architecture
 from tomoseg_cli.console import common_options, configure_logging, print_result
 from tomoseg_cli.running import stop_on_signal
 
@@ -73,6 +74,13 @@ VALIDATION_TOMOGRAMS = 24
     help="Channels at full resolution; weights of --init are widened to them.",
 )
 @click.option("--init", help="Weights to start from: name or file; random ones by default.")
+@click.option(
+    "--attend-from",
+    type=click.IntRange(0, 4),
+    default=Architecture.finest_attention,
+    show_default=True,
+    help="Finest level of the decoder that attends; 0, full resolution, in the paper.",
+)
 @click.option("--plain", is_flag=True, help="Without attention: the paper's ablation of U.")
 @click.option(
     "--deepen",
@@ -166,7 +174,10 @@ def _recipe(flags: dict[str, Any]) -> Recipe:
     usual = preset(flags["preset_name"], dim, 1).architecture
     channels = flags["base_channels"] or usual.base_channels
     changes["architecture"] = dataclasses.replace(
-        usual, base_channels=channels, attention=not flags["plain"]
+        usual,
+        base_channels=channels,
+        attention=not flags["plain"],
+        finest_attention=flags["attend_from"],
     )
     if flags["deepen"] and not flags["init"]:
         raise RequestError("--deepen: expected --init with the weights to deepen, got none.")

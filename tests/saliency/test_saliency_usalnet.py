@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
         (FLAT, (64, 16)),
         (SMALL, (16, 16, 16)),
         (dataclasses.replace(SMALL, attention=False), (32, 16, 16)),
+        (dataclasses.replace(SMALL, finest_attention=3), (32, 16, 16)),
         (dataclasses.replace(FLAT, attention=False), (32, 16)),
     ],
 )
@@ -139,6 +141,8 @@ def test_architecture_survives_json_and_refuses_what_it_does_not_know() -> None:
         Architecture.from_dict({**values, "layers": 3})
     with pytest.raises(RequestError, match="dim"):
         Architecture(dim=4)
+    with pytest.raises(RequestError, match="finest_attention"):
+        Architecture(finest_attention=5)
 
 
 def test_deepened_network_computes_the_same_and_can_learn_more() -> None:
@@ -159,12 +163,19 @@ def test_a_network_is_not_made_shallower() -> None:
         deepened(network, (0, 2, 2, 2, 2))
 
 
-def test_attention_can_be_taken_out_and_nothing_else_goes() -> None:
+@pytest.mark.parametrize(
+    ("finest", "changes", "cells"),
+    [(5, {"attention": False}, range(5)), (2, {"finest_attention": 2}, (3, 4))],
+)
+def test_attention_can_be_taken_out_and_nothing_else_goes(
+    finest: int, changes: dict[str, object], cells: Sequence[int]
+) -> None:
     network = random_network(SMALL, 0)
-    plain = without_attention(network)
-    assert plain.architecture == dataclasses.replace(SMALL, attention=False)
+    plain = without_attention(network, finest)
+    assert plain.architecture == dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
     before, after = network.state_dict(), plain.state_dict()
-    assert {name for name in before.keys() - after.keys() if ".attention." not in name} == set()
+    gone = {name.rpartition(".attention.")[0] for name in before.keys() - after.keys()}
+    assert gone == {f"cells.{n}" for n in cells}
     assert all(torch.equal(before[name], value) for name, value in after.items())
     with torch.no_grad():
         x = noise(1, 1, 32, 32, 32)

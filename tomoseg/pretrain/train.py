@@ -22,6 +22,7 @@ from tomoseg.pretrain.learner import Learner
 from tomoseg.pretrain.recipe import Recipe
 from tomoseg.pretrain.samples import Source, Tomograms, prefetch, require_split
 from tomoseg.pretrain.validate import Scores, validate
+from tomoseg.saliency.architecture import LEVELS
 from tomoseg.saliency.initialise import deepened, random_network, widened, without_attention
 from tomoseg.saliency.lanes import resolve_device
 from tomoseg.saliency.usalnet import USalNet
@@ -44,7 +45,7 @@ class Request:
     recipe
         See `Recipe`. Its `architecture` and `init` are replaced by those of `init` below;
         with `deepen`, its `decoder_convolutions` stay, with `widen` its `base_channels`, and
-        that it has no attention does.
+        attention is left where both have it.
     training, validation
         Tomograms to learn from and to choose the best weights by.
     names
@@ -308,12 +309,14 @@ def _start(request: Request) -> tuple[USalNet, Recipe]:
             f"weights {request.init}: expected a {recipe.architecture.dim}-D network, "
             f"got a {card.architecture.dim}-D one."
         )
-    if not recipe.architecture.attention:
-        network = without_attention(network)
+    wanted = recipe.architecture
+    finest = wanted.finest_attention if wanted.attention else LEVELS
+    if card.architecture.attention and finest > card.architecture.finest_attention:
+        network = without_attention(network, finest)
     if request.deepen:
-        network = deepened(network, recipe.architecture.decoder_convolutions)
+        network = deepened(network, wanted.decoder_convolutions)
     if request.widen:
-        network = widened(network, recipe.architecture.base_channels, recipe.seed)
+        network = widened(network, wanted.base_channels, recipe.seed)
     return network, dataclasses.replace(recipe, architecture=network.architecture, init=card.sha256)
 
 

@@ -34,6 +34,8 @@ class Architecture:
     attention
         Whether the decoder attends (the paper's U); without, each level joins what entered
         it with itself: the plain encoder and decoder of an ablation.
+    finest_attention
+        The finest level that attends, where any does; 0, full resolution, in the paper.
     residual
         Whether an encoder level adds its input to its result (V-Net).
     global_grids
@@ -51,6 +53,7 @@ class Architecture:
     convolutions: tuple[int, ...] = (2, 2, 2, 2, 2)
     decoder_convolutions: tuple[int, ...] = (0, 0, 0, 0, 0)
     attention: bool = True
+    finest_attention: int = 0
     residual: bool = True
     global_grids: tuple[int, int] = (4, 8)
     local_kernel: int = 3
@@ -71,6 +74,12 @@ class Architecture:
             "decoder_convolutions",
             f"{LEVELS} counts of 0 or more",
             self.decoder_convolutions,
+        )
+        _require(
+            0 <= self.finest_attention < LEVELS,
+            "finest_attention",
+            f"a level, 0 to {LEVELS - 1}",
+            self.finest_attention,
         )
         _require(
             len(self.global_grids) == 2 and min(self.global_grids) >= 1,
@@ -100,6 +109,10 @@ class Architecture:
     def channels(self, level: int) -> int:
         """Return the number of channels at `level` (0 is full resolution)."""
         return self.base_channels * STRIDES[level]
+
+    def attends(self, level: int) -> bool:
+        """Tell whether `level` of the decoder attends."""
+        return self.attention and level >= self.finest_attention
 
     def check_window(self, spatial: tuple[int, ...]) -> None:
         """Refuse a window that the network cannot halve four times.

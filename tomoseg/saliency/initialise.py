@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tomoseg.errors import RequestError
-from tomoseg.saliency.architecture import Architecture
+from tomoseg.saliency.architecture import LEVELS, Architecture
 from tomoseg.saliency.attention import GlobalAttention, LocalAttention
 from tomoseg.saliency.backbone import Level
 from tomoseg.saliency.layers import ConvNorm, Join, Pointwise, Up
@@ -161,15 +162,21 @@ def _kept(old: int, new: int, blocks: int) -> Tensor:
     return torch.arange(new).view(blocks, -1)[:, : old // blocks].flatten()
 
 
-def without_attention(network: USalNet) -> USalNet:
+def without_attention(network: USalNet, finest: int = LEVELS) -> USalNet:
     """Return a copy without attention, all other weights as they are; it wants training.
 
     Parameters
     ----------
     network
         In eval mode.
+    finest
+        The finest level that still attends, no finer than before; none by default.
     """
-    plain = blank_network(dataclasses.replace(network.architecture, attention=False))
+    if finest < LEVELS:
+        changes: dict[str, Any] = {"finest_attention": finest}
+    else:
+        changes = {"attention": False}
+    plain = blank_network(dataclasses.replace(network.architecture, **changes))
     kept = plain.state_dict().keys()
     plain.load_state_dict({k: v for k, v in network.state_dict().items() if k in kept})
     return plain

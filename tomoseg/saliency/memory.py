@@ -132,7 +132,7 @@ def _cell(architecture: Architecture, level: int) -> int:
 
 
 def _attention(architecture: Architecture, level: int) -> int:
-    if not architecture.attention:
+    if not architecture.attends(level):
         return 0
     dim, channels = architecture.dim, architecture.channels(level)
     from_below = LEVELS - 1 - level

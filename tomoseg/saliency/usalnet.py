@@ -60,7 +60,7 @@ class Cell(nn.Module):
 
 
 def _attention(architecture: Architecture, level: int) -> nn.Module:
-    if not architecture.attention:
+    if not architecture.attends(level):
         return nn.Identity()
     dim, channels = architecture.dim, architecture.channels(level)
     from_below = LEVELS - 1 - level

@@ -13,7 +13,7 @@ import numpy as np
 from scoring import structures
 from ship_weights import averaged
 
-from tomoseg.evaluation.cases import Data, Scene, Tomogram, elsewhere, home
+from tomoseg.evaluation.cases import Data, Tomogram, elsewhere, home, normalised
 from tomoseg.evaluation.elsewhere.imaging import STYLES
 from tomoseg.evaluation.paper import SNRS
 from tomoseg.metrics import score
@@ -33,21 +33,25 @@ def validation_sets(count: int) -> list[tuple[Data, Tomogram]]:
     return [(data, data.make(number, structures())) for data in sets for number in range(count)]
 
 
-def maps(model: Predictor, scene: Scene) -> list[tuple[np.ndarray, np.ndarray]]:
+def maps(model: Predictor, scene: Tomogram, smoothed: bool) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return saliency and truth of each view, cut to multiples of the network's stride."""
-    found = []
-    for image, truth in scene.views(model.network.architecture.dim):
+    found, views = [], scene.views(model.network.architecture.dim)
+    if smoothed:
+        views = [(normalised(scene.density, smoothed=True), scene.truth)]
+    for image, truth in views:
         whole = tuple(slice(n - n % STRIDE) for n in image.shape)
         found.append((model.saliency(image[whole][None])[0], truth[whole]))
     return found
 
 
-def scores(network: USalNet, scenes: list[tuple[Data, Scene]]) -> tuple[float, float, float]:
+def scores(
+    network: USalNet, scenes: list[tuple[Data, Tomogram]], smoothed: bool
+) -> tuple[float, float, float]:
     """Return mean maximum F at home and elsewhere, and the most that is salient in ice."""
     model = Predictor(network)
     home, away, ice = [], [], [0.0]
     for data, scene in scenes:
-        for saliency, truth in maps(model, scene):
+        for saliency, truth in maps(model, scene, smoothed):
             if data.name == EMPTY:
                 ice.append(float((saliency >= 0.5).mean()))
             else:
@@ -62,11 +66,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2, help="tomograms of each data set")
     parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.25, 0.5, 0.75, 1])
     chosen = parser.parse_args()
-    new, old = load(chosen.new)[0], load(chosen.old)[0]
+    (new, card), (old, _) = load(chosen.new), load(chosen.old)
     scenes = validation_sets(chosen.count)
     print("| share | home, max F | elsewhere, max F | empty, salient |\n|---|---|---|---|")
     for share in chosen.shares:
-        home, away, ice = scores(averaged(new, old, share), scenes)
+        home, away, ice = scores(averaged(new, old, share), scenes, card.smoothed)
         print(f"| {share:g} | {home:.4f} | {away:.4f} | {ice:.3%} |", flush=True)
 
 

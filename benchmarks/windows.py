@@ -31,7 +31,7 @@ from tomoseg.blockwise.plan import Plan
 from tomoseg.blockwise.prepare import prepare
 from tomoseg.blockwise.prepared import Request
 from tomoseg.config import STRIDE, RefineConfig, SegmentConfig
-from tomoseg.evaluation.cases import elsewhere, home
+from tomoseg.evaluation.cases import elsewhere, home, normalised
 from tomoseg.evaluation.elsewhere.imaging import STYLES
 from tomoseg.geometry import whole
 from tomoseg.io.volume import open_volume
@@ -136,7 +136,8 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=2)
     chosen = parser.parse_args()
     lane_setup()
-    model = Predictor(load(chosen.weights)[0])
+    network, card = load(chosen.weights)
+    model = Predictor(network)
     cuts = [cut for cut in itertools.product(chosen.cores, chosen.halos) if cut != BESIDE]
     cuts = [
         (core, halo)
@@ -157,7 +158,7 @@ def main() -> None:
         cut = Cut(core, halo, min(core // 2, round(halo * chosen.blend)))
         found, seconds = [], 0.0
         for tomogram in tomograms:
-            image = tomogram.intensities
+            image = normalised(tomogram.density, smoothed=card.smoothed)
             started = time.perf_counter()
             saliency = saliency_of(image, model, cut, chosen.lanes)
             seconds += time.perf_counter() - started

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tomoseg.errors import FingerprintError, OutputExistsError, RequestError, Stopped
 from tomoseg.geometry import whole
-from tomoseg.intensity import CLIP
+from tomoseg.intensity import CLIP, normalise, robust_location_scale, smooth
 from tomoseg.io.storage import lock
 from tomoseg.pretrain import augment
 from tomoseg.pretrain.checkpoint import COLUMNS, read_curve
@@ -370,7 +370,7 @@ def test_windows_are_the_same_from_memory_and_from_disk(monkeypatch: pytest.Monk
 
 
 def test_validation_windows_are_fixed_and_unchanged() -> None:
-    balls, recipe = Balls("validation"), tiny()
+    balls, recipe = Balls("validation"), tiny(smoothed=False)
     windows = Source(balls, recipe).validation()
     again = Source(balls, dataclasses.replace(recipe, batch=8)).validation()
     assert len(windows) == recipe.validation_windows
@@ -379,6 +379,15 @@ def test_validation_windows_are_fixed_and_unchanged() -> None:
     image = balls.image(0, whole(balls.shape)).astype(np.float16).astype(np.float32)
     views = np.lib.stride_tricks.sliding_window_view(image, (32, 32, 32))
     assert (views == windows[0].images[0, 0]).all(axis=(-1, -2, -3)).any()
+
+
+def test_windows_of_volumes_are_cut_from_smoothed_tomograms() -> None:
+    balls = Balls("validation")
+    window = Source(balls, tiny()).validation()[0].images[0, 0]
+    smoothed = smooth(balls.image(0, whole(balls.shape)))
+    expected = normalise(smoothed, *robust_location_scale(smoothed)).astype(np.float16)
+    views = np.lib.stride_tricks.sliding_window_view(expected, (32, 32, 32))
+    assert (views == window.astype(np.float16)).all(axis=(-1, -2, -3)).any()
 
 
 def test_prefetch_keeps_order_and_passes_errors_on() -> None:

@@ -34,6 +34,36 @@ def robust_location_scale(sample: NDArray[np.floating]) -> tuple[float, float]:
     return location, scale or float(sample.std()) or 1.0
 
 
+def smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weigh each value and its neighbours 1, 2, 1 along every axis: a Gaussian of 0.7 voxels.
+
+    What lies beyond an end is like the last value. Reconstructions differ most in the noise at
+    the highest frequencies, which hold little of an object: the scale of smoothed intensities
+    says more of the objects' contrast.
+
+    Parameters
+    ----------
+    values
+        Of any shape.
+
+    Returns
+    -------
+    ndarray
+        float32 of the same shape.
+    """
+    for axis in range(values.ndim):
+        along = np.moveaxis(values, axis, 0)
+        result = np.float32(0.5) * values
+        into = np.moveaxis(result, axis, 0)
+        quarter = np.float32(0.25) * along
+        into[1:] += quarter[:-1]
+        into[:-1] += quarter[1:]
+        into[0] += quarter[0]
+        into[-1] += quarter[-1]
+        values = result
+    return values
+
+
 def normalise(values: NDArray[np.generic], location: float, scale: float) -> NDArray[np.float32]:
     """Return ``(values - location) / scale`` as float32 within +-`CLIP`; 0 where not finite.
 

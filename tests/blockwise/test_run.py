@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 from engine import SHAPE, config, digests, read, run, run_in_child, write_volume
+from scipy import ndimage
 
 from tomoseg.blockwise import shard
 from tomoseg.blockwise.clusters import is_private
@@ -24,9 +26,11 @@ from tomoseg.errors import (
     Stopped,
     StorageError,
 )
+from tomoseg.intensity import normalise, robust_location_scale
 from tomoseg.io.omezarr import ArrayStore
 from tomoseg.io.volume import open_volume
 from tomoseg.saliency.predict import Predictor
+from tomoseg.saliency.weights import load, save
 
 
 class Identity:
@@ -58,6 +62,26 @@ def test_an_identity_network_gives_back_the_volume(
     assert np.abs(found - expected).max() <= 1  # windows are blended in sixteenths
     assert (found != expected).mean() < 0.1
     np.testing.assert_array_equal(read(tmp_path / "out.zarr", "mask"), found >= 128)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_a_network_that_asks_for_it_sees_a_smoothed_volume(tmp_path, weights, monkeypatch, dtype):
+    monkeypatch.setattr(shard, "Predictor", Identity)
+    network, card = load(str(weights))
+    asks = tmp_path / "asks.safetensors"
+    save(asks, network, dataclasses.replace(card, smoothed=True))
+    values = (np.random.default_rng(1).normal(size=(130, 63, 70)) * 100).astype(dtype)
+    zarr.create_array(tmp_path / "in.zarr", data=values)
+    run(tmp_path / "in.zarr", tmp_path / "out.zarr", config(asks, shard=128))
+    raw = normalise(values, *robust_location_scale(values.astype(np.float64)))
+    smoothed = ndimage.correlate1d(raw, [0.25, 0.5, 0.25], 0, mode="nearest")
+    for axis in (1, 2):
+        smoothed = ndimage.correlate1d(smoothed, [0.25, 0.5, 0.25], axis, mode="nearest")
+    found, expected = read(tmp_path / "out.zarr") / 255 * 10 - 5, -smoothed / smoothed.std()
+    inside = np.abs(expected) < 4
+    assert np.abs(found - expected)[inside].max() < 0.15  # its scale is that of a sample
+    with pytest.raises(FingerprintError, match="smoothed"):
+        run(tmp_path / "in.zarr", tmp_path / "out.zarr", config(weights, shard=128))
 
 
 def test_cores_of_one_window_are_computed_once(tmp_path, volume, weights, monkeypatch):

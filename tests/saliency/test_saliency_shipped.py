@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from tomoseg.config import SegmentConfig
 from tomoseg.errors import RequestError
-from tomoseg.intensity import normalise, robust_location_scale
+from tomoseg.evaluation.cases import normalised
 from tomoseg.metrics import score
 from tomoseg.saliency.lanes import require_precision
 from tomoseg.saliency.predict import Predictor
@@ -18,14 +18,13 @@ from tomoseg.simulate.sample import DatasetConfig, simulate
 MOST_BYTES = 16 * 2**20
 
 
-def tomogram(**settings):
+def tomogram(*, smoothed=False, **settings):
     """Return intensities as the network sees them, and the truth."""
     config = DatasetConfig(
         **{"shape": (64, 96, 96), "look": "standard", "split": "test", "seed": 8, **settings}
     )
     sample = simulate(config, 0)
-    location, scale = robust_location_scale(sample.tomogram.astype(np.float64))
-    return normalise(sample.tomogram, location, -scale), sample.salient
+    return normalised(sample.tomogram, smoothed=smoothed), sample.salient
 
 
 def difference_of_gaussians(image):
@@ -52,8 +51,8 @@ def test_their_cards_say_where_they_come_from(name, dim):
 
 
 def test_volumes_are_found_better_than_by_their_size_alone():
-    image, truth = tomogram(snr=(1.5,))
-    network, _ = load("vnet3d")
+    network, card = load("vnet3d")
+    image, truth = tomogram(snr=(1.5,), smoothed=card.smoothed)
     found = Predictor(network).saliency(image[None])[0]
     ours, plain = score(found, truth), score(difference_of_gaussians(image), truth)
     assert ours.maximum_f > plain.maximum_f + 0.02
@@ -65,8 +64,8 @@ def test_bfloat16_finds_the_same():
         require_precision("bfloat16", "cpu")
     except RequestError as error:
         pytest.skip(str(error))
-    image, truth = tomogram(snr=(1.0,))
-    network, _ = load("vnet3d")
+    network, card = load("vnet3d")
+    image, truth = tomogram(snr=(1.0,), smoothed=card.smoothed)
     exact, coarse = (
         Predictor(network, precision=precision).saliency(image[None])[0]
         for precision in ("float32", "bfloat16")
@@ -87,8 +86,8 @@ def test_slices_are_found_better_than_by_their_size_alone():
 
 
 def test_ice_alone_holds_nothing():
-    image, truth = tomogram(snr=(0.5,), empty=True)
+    network, card = load("vnet3d")
+    image, truth = tomogram(snr=(0.5,), empty=True, smoothed=card.smoothed)
     assert not truth.any()
-    network, _ = load("vnet3d")
     found = Predictor(network).saliency(image[None])[0]
     assert (found >= 128).mean() < 0.001

@@ -55,7 +55,7 @@ def prepare(request: Request) -> Prepared:
         )
     input_grid = Grid(volume.shape, voxel_size, volume.origin_angstrom)
     network_grid = choose_grid(request, input_grid, card, said_by)
-    source = _source(request, input_grid, network_grid)
+    source = _source(request, input_grid, network_grid, card)
     config = dataclasses.replace(request.config, contrast=source.contrast.contrast)
     plan = _plan(source, config, card)
     lanes = fitting_lanes(plan, resources, device)
@@ -68,6 +68,8 @@ def prepare(request: Request) -> Prepared:
         device=device.partition(":")[0],
         versions=library_versions(),
     )
+    if card.smoothed:
+        found["smoothed"] = True
     if roi:
         found["roi"] = roi.sha256
     return Prepared(
@@ -186,13 +188,15 @@ def choose_grid(request: Request, grid: Grid, card: Card, said_by: str) -> Grid:
     return network
 
 
-def _source(request: Request, input_grid: Grid, network_grid: Grid) -> Source:
+def _source(request: Request, input_grid: Grid, network_grid: Grid, card: Card) -> Source:
     """Measure the input, and say which contrast it has."""
     volume, config = request.volume, request.config
     resampling = None
     if network_grid != input_grid:
         resampling = Resampling.between(input_grid, network_grid, "lanczos")
-    source = describe_source(volume, resampling, config.contrast, config.seed)
+    source = describe_source(
+        volume, resampling, config.contrast, config.seed, smoothed=card.smoothed
+    )
     if source.contrast.automatic:
         logger.info("%s: contrast: %s.", volume.path, source.contrast)
     if source.contrast.weak:

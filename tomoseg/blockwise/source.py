@@ -3,6 +3,7 @@
 Knows how to get there from the input; knows nothing of shards, windows and networks.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from tomoseg.blockwise.resample import Lanes, Resampling, regrid
 from tomoseg.blockwise.statistics import Statistics, measure, sample_bricks
 from tomoseg.config import ContrastRequest
 from tomoseg.geometry import Box, Index
+from tomoseg.intensity import smooth
 from tomoseg.io.volume import Volume
 
 _DIGITS = 4
@@ -40,6 +42,9 @@ class Source:
         `raw.scale`.
     contrast
         Which side of the background the objects lie on, and who says so.
+    smoothed
+        Whether windows are smoothed first, as the network expects; `statistics` are of
+        smoothed intensities then, in units of `raw.scale`.
     """
 
     volume: Volume
@@ -47,6 +52,7 @@ class Source:
     raw: Statistics
     statistics: Statistics
     contrast: Decision
+    smoothed: bool = False
 
     @property
     def shape(self) -> Index:
@@ -59,7 +65,13 @@ class Source:
 
     def normalise(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return what `SourceReader.read` returned in standard deviations, objects positive."""
+        if self.smoothed:
+            values = smooth(self._held(values))
         return self.statistics.normalise(values, self.contrast.contrast)
+
+    def _held(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Return values held to the range of the input, as resampling has done already."""
+        return self.raw.normalise(values, "light") if self.resampling is None else values
 
 
 class SourceReader:
@@ -94,9 +106,23 @@ class SourceReader:
 
 
 def describe_source(
-    volume: Volume, resampling: Resampling | None, contrast: ContrastRequest, seed: int
+    volume: Volume,
+    resampling: Resampling | None,
+    contrast: ContrastRequest,
+    seed: int,
+    *,
+    smoothed: bool = False,
 ) -> Source:
     """Measure what a source needs on a seeded sample.
+
+    Parameters
+    ----------
+    volume, resampling, smoothed
+        As in `Source`.
+    contrast
+        As asked for.
+    seed
+        Of the sample.
 
     Raises
     ------
@@ -111,7 +137,17 @@ def describe_source(
         bricks = [np.round(brick, _DIGITS) for brick in bricks]
         resampled.close()
         statistics = measure(bricks, volume.path)
-    return Source(volume, resampling, raw, statistics, decide(contrast, bricks, statistics))
+    decision = decide(contrast, bricks, statistics)
+    source = Source(volume, resampling, raw, statistics, decision, smoothed)
+    if not smoothed:
+        return source
+    inner = [_without_faces(smooth(source._held(brick))) for brick in bricks]
+    return dataclasses.replace(source, statistics=measure(inner, volume.path))
+
+
+def _without_faces(brick: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the voxels that were smoothed with all their neighbours, where there are any."""
+    return brick[tuple(slice(1, -1) if n > 2 else slice(None) for n in brick.shape)]
 
 
 def identity(volume: Volume, sample_sha256: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tomoseg.config import Contrast
 from tomoseg.errors import RequestError
 from tomoseg.evaluation.elsewhere.imaging import STYLES, make
 from tomoseg.geometry import Index
+from tomoseg.intensity import smooth
 from tomoseg.simulate.sample import PROCEDURAL, SPLIT_SEEDS, DatasetConfig, simulate
 from tomoseg.simulate.structures import Structure, load_library, procedural
 
@@ -192,7 +193,20 @@ def complexes(structures: Path | None, split: str) -> tuple[Structure, ...]:
     return tuple(procedural(PROCEDURAL, SPLIT_SEEDS[split]))
 
 
-def normalised(density: NDArray[Any], contrast: Contrast = "dark") -> Image:
-    """Return a volume as `segment` shows it to a network: robust, salient objects bright."""
+def normalised(
+    density: NDArray[Any], contrast: Contrast = "dark", *, smoothed: bool = False
+) -> Image:
+    """Return a volume as `segment` shows it to a network: robust, salient objects bright.
+
+    Parameters
+    ----------
+    density
+        Voxels z, y, x.
+    contrast
+        Of it.
+    smoothed
+        Whether the network's card asks for smoothed intensities.
+    """
     bricks = sample_bricks(density.shape, lambda box: density[box.slices], seed=0)
-    return measure(bricks, "tomogram").normalise(density, contrast)
+    intensities = measure(bricks, "tomogram").normalise(density, contrast)
+    return normalised(smooth(intensities), "light") if smoothed else intensities

@@ -68,6 +68,8 @@ class Recipe:
     empty_share
         Share of the windows that hold noise alone, in many colours, instead of a place of
         a tomogram: what is salient must not be learnt from a window always holding it.
+    smoothed
+        Whether tomograms are smoothed (`tomoseg.intensity.smooth`) before they are normalised.
     appearance
         Whether windows change in intensity (see `tomoseg.pretrain.augment`), or are only
         flipped and turned.
@@ -99,6 +101,7 @@ class Recipe:
     norm_momentum: float = 0.02
     salient_share: float = 0.5
     empty_share: float = 0.08
+    smoothed: bool = False
     appearance: bool = True
     validate_every: int = 100
     validation_windows: int = 24
@@ -202,7 +205,7 @@ DECODER_CONVOLUTIONS = (2, 2, 1, 1, 0)
 
 _SIZES: dict[int, dict[str, Any]] = {
     2: {"batch": 8, "group": 4, "window": 128},
-    3: {"batch": 4, "group": 2, "window": 64},
+    3: {"batch": 4, "group": 2, "window": 64, "smoothed": True},
 }
 _PAPER: dict[str, Any] = {
     "batch": 4,
@@ -216,6 +219,7 @@ _PAPER: dict[str, Any] = {
     "norm_momentum": 0.1,
     "salient_share": 0.0,
     "empty_share": 0.0,
+    "smoothed": False,
     "appearance": False,
 }
 _PAPER_DESCENT: dict[int, dict[str, Any]] = {

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tomoseg.errors import RequestError
 from tomoseg.geometry import Box, Index, whole
+from tomoseg.intensity import normalise, robust_location_scale, smooth
 from tomoseg.pretrain.augment import empty_ice, turn, vary
 from tomoseg.pretrain.recipe import Recipe
 
@@ -123,6 +124,7 @@ class Source:
         _check(tomograms, recipe)
         self._tomograms, self._recipe = tomograms, recipe
         self._held: dict[int, tuple[NDArray[np.float16], NDArray[np.uint8]]] = {}
+        self._scales: dict[int, tuple[float, float]] = {}
         self._room = HELD_BYTES // (3 * whole(tomograms.shape).size)
 
     def batch(self, step: int) -> Batch:
@@ -187,8 +189,21 @@ class Source:
         return self._load(index, box)
 
     def _load(self, index: int, box: Box) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-        image = self._tomograms.image(index, box).astype(np.float16)
+        image = self._image(index, box).astype(np.float16)
         return image, self._tomograms.salient(index, box)
+
+    def _image(self, index: int, box: Box) -> NDArray[np.float32]:
+        if not self._recipe.smoothed:
+            return self._tomograms.image(index, box)
+        everything = whole(self._tomograms.shape)
+        seen = box.grow(1).intersect(everything)
+        smoothed = smooth(self._tomograms.image(index, seen))
+        if index not in self._scales:
+            volume = smoothed
+            if seen != everything:
+                volume = smooth(self._tomograms.image(index, everything))
+            self._scales[index] = robust_location_scale(volume)
+        return normalise(smoothed[box.relative_to(seen).slices], *self._scales[index])
 
 
 def prefetch(make: Callable[[int], Result], steps: Iterable[int]) -> Iterator[Result]:

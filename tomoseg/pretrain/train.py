@@ -248,6 +248,7 @@ class _Training:
             window=self.recipe.window,
             voxel_size_angstrom=self.request.training.voxel_size_angstrom,
             trained=True,
+            smoothed=self.recipe.smoothed,
             notes=(
                 f"Trained by tomoseg {__version__} on simulated tomograms ({training}), step "
                 f"{step} of {self.recipe.steps}, seed {self.recipe.seed}; chosen on {validation}. "

@@ -50,6 +50,9 @@ class Card:
         Whether the weights were learnt; False for random ones.
     contrast
         ``light``: salient objects are expected bright after normalisation.
+    smoothed
+        Whether intensities are to be smoothed (`tomoseg.intensity.smooth`) before they are
+        normalised.
     notes
         Provenance, in sentences: data, code version, licence.
     training
@@ -63,6 +66,7 @@ class Card:
     sha256: str = ""
     trained: bool = False
     contrast: str = "light"
+    smoothed: bool = False
     notes: str = ""
     training: dict[str, Any] = field(default_factory=dict)
 

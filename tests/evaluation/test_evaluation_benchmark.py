@@ -283,6 +283,12 @@ def test_the_sheet_of_refinements_draws_its_front(tmp_path: Path) -> None:
     made += records("difference of Gaussians", 0.4, 0.3)
     results = {"refine": {"command": "", "date": "", "facts": {}, "records": made}}
     assert "| P+U+B over P+U | 0.100" in markdown(results)
+    assert "dearer than" not in markdown(results)
+    for name, f in (("self-training, 64 steps", 0.7), ("majority", 0.3)):
+        made += [record | {"seconds": 99.0} for record in records(name, f, 0.3)]
+    page = markdown(results)
+    assert "| self-training, 64 steps | 99.0 | +0.2000 | +0.1000 | 50 % |" in page
+    assert "| majority | 99.0 | -0.2000 | +0.1000 | gains nothing |" in page
     suite.draw(tmp_path, results)
     assert (tmp_path / suite.PARETO).stat().st_size > 0
 

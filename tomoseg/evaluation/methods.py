@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomoseg.blockwise.execute import Resources, open_executor
+from tomoseg.blockwise.plan import METHOD
 from tomoseg.blockwise.prepare import prepare
 from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.run import segment
@@ -91,7 +92,9 @@ def of_network(name: str, config: SegmentConfig, dim: int) -> Method:
     dim
         Of the network of `config.weights`.
     """
-    key = {"weights": load(config.weights)[1].sha256, "config": config.to_dict()}
+    card = load(config.weights)[1]
+    key = {"weights": card.sha256, "smoothed": card.smoothed, "config": config.to_dict()}
+    key["engine"] = METHOD
     run: Callable[[Any, SegmentConfig], list[Map]] = _of_volume if dim == 3 else _of_slices
     votes = config.refine.scope != "none" and config.refine.rule != "teacher"
     turn: AbstractContextManager[Any] = contextlib.nullcontext() if dim == 2 or votes else _ENGINE

@@ -19,7 +19,7 @@ from tomoseg.evaluation.paper import SNRS
 from tomoseg.metrics import score
 from tomoseg.saliency.predict import Predictor
 from tomoseg.saliency.usalnet import USalNet
-from tomoseg.saliency.weights import load
+from tomoseg.saliency.weights import Card, load
 
 SHAPE = (64, 96, 96)
 STRIDE = 16
@@ -33,11 +33,12 @@ def validation_sets(count: int) -> list[tuple[Data, Tomogram]]:
     return [(data, data.make(number, structures())) for data in sets for number in range(count)]
 
 
-def maps(model: Predictor, scene: Tomogram, smoothed: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+def maps(model: Predictor, scene: Tomogram, card: Card) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return saliency and truth of each view, cut to multiples of the network's stride."""
     found, views = [], scene.views(model.network.architecture.dim)
-    if smoothed:
-        views = [(normalised(scene.density, smoothed=True), scene.truth)]
+    if model.network.architecture.dim == 3:
+        look = {"smoothed": card.smoothed, "amplitude": card.amplitude}
+        views = [(normalised(scene.density, **look), scene.truth)]
     for image, truth in views:
         whole = tuple(slice(n - n % STRIDE) for n in image.shape)
         found.append((model.saliency(image[whole][None])[0], truth[whole]))
@@ -45,13 +46,13 @@ def maps(model: Predictor, scene: Tomogram, smoothed: bool) -> list[tuple[np.nda
 
 
 def scores(
-    network: USalNet, scenes: list[tuple[Data, Tomogram]], smoothed: bool
+    network: USalNet, scenes: list[tuple[Data, Tomogram]], card: Card
 ) -> tuple[float, float, float]:
     """Return mean maximum F at home and elsewhere, and the most that is salient in ice."""
     model = Predictor(network)
     home, away, ice = [], [], [0.0]
     for data, scene in scenes:
-        for saliency, truth in maps(model, scene, smoothed):
+        for saliency, truth in maps(model, scene, card):
             if data.name == EMPTY:
                 ice.append(float((saliency >= 0.5).mean()))
             else:
@@ -70,7 +71,7 @@ def main() -> None:
     scenes = validation_sets(chosen.count)
     print("| share | home, max F | elsewhere, max F | empty, salient |\n|---|---|---|---|")
     for share in chosen.shares:
-        home, away, ice = scores(averaged(new, old, share), scenes, card.smoothed)
+        home, away, ice = scores(averaged(new, old, share), scenes, card)
         print(f"| {share:g} | {home:.4f} | {away:.4f} | {ice:.3%} |", flush=True)
 
 

@@ -158,7 +158,7 @@ def main() -> None:
         cut = Cut(core, halo, min(core // 2, round(halo * chosen.blend)))
         found, seconds = [], 0.0
         for tomogram in tomograms:
-            image = normalised(tomogram.density, smoothed=card.smoothed)
+            image = normalised(tomogram.density, smoothed=card.smoothed, amplitude=card.amplitude)
             started = time.perf_counter()
             saliency = saliency_of(image, model, cut, chosen.lanes)
             seconds += time.perf_counter() - started

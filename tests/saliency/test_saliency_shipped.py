@@ -18,13 +18,15 @@ from tomoseg.simulate.sample import DatasetConfig, simulate
 MOST_BYTES = 16 * 2**20
 
 
-def tomogram(*, smoothed=False, **settings):
+def tomogram(card, **settings):
     """Return intensities as the network sees them, and the truth."""
     config = DatasetConfig(
         **{"shape": (64, 96, 96), "look": "standard", "split": "test", "seed": 8, **settings}
     )
     sample = simulate(config, 0)
-    return normalised(sample.tomogram, smoothed=smoothed), sample.salient
+    return normalised(
+        sample.tomogram, smoothed=card.smoothed, amplitude=card.amplitude
+    ), sample.salient
 
 
 def difference_of_gaussians(image):
@@ -52,7 +54,7 @@ def test_their_cards_say_where_they_come_from(name, dim):
 
 def test_volumes_are_found_better_than_by_their_size_alone():
     network, card = load("vnet3d")
-    image, truth = tomogram(snr=(1.5,), smoothed=card.smoothed)
+    image, truth = tomogram(card, snr=(1.5,))
     found = Predictor(network).saliency(image[None])[0]
     ours, plain = score(found, truth), score(difference_of_gaussians(image), truth)
     assert ours.maximum_f > plain.maximum_f + 0.02
@@ -65,7 +67,7 @@ def test_bfloat16_finds_the_same():
     except RequestError as error:
         pytest.skip(str(error))
     network, card = load("vnet3d")
-    image, truth = tomogram(snr=(1.0,), smoothed=card.smoothed)
+    image, truth = tomogram(card, snr=(1.0,))
     exact, coarse = (
         Predictor(network, precision=precision).saliency(image[None])[0]
         for precision in ("float32", "bfloat16")
@@ -78,8 +80,8 @@ def test_bfloat16_finds_the_same():
 
 
 def test_slices_are_found_better_than_by_their_size_alone():
-    image, truth = tomogram(snr=(1.5,), shape=(96, 96, 96))
-    network, _ = load("unet2d")
+    network, card = load("unet2d")
+    image, truth = tomogram(card, snr=(1.5,), shape=(96, 96, 96))
     found = Predictor(network).saliency(image[:, :, :])
     plain = np.stack([difference_of_gaussians(plane) for plane in image])
     assert score(found, truth).maximum_f > score(plain, truth).maximum_f
@@ -87,7 +89,7 @@ def test_slices_are_found_better_than_by_their_size_alone():
 
 def test_ice_alone_holds_nothing():
     network, card = load("vnet3d")
-    image, truth = tomogram(snr=(0.5,), empty=True, smoothed=card.smoothed)
+    image, truth = tomogram(card, snr=(0.5,), empty=True)
     assert not truth.any()
     found = Predictor(network).saliency(image[None])[0]
     assert (found >= 128).mean() < 0.001

@@ -68,8 +68,8 @@ def prepare(request: Request) -> Prepared:
         device=device.partition(":")[0],
         versions=library_versions(),
     )
-    if card.smoothed:
-        found["smoothed"] = True
+    if card.smoothed or card.amplitude != 1:
+        found["intensities"] = {"smoothed": card.smoothed, "amplitude": card.amplitude}
     if roi:
         found["roi"] = roi.sha256
     return Prepared(
@@ -195,7 +195,12 @@ def _source(request: Request, input_grid: Grid, network_grid: Grid, card: Card) 
     if network_grid != input_grid:
         resampling = Resampling.between(input_grid, network_grid, "lanczos")
     source = describe_source(
-        volume, resampling, config.contrast, config.seed, smoothed=card.smoothed
+        volume,
+        resampling,
+        config.contrast,
+        config.seed,
+        smoothed=card.smoothed,
+        amplitude=card.amplitude,
     )
     if source.contrast.automatic:
         logger.info("%s: contrast: %s.", volume.path, source.contrast)

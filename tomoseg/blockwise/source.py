@@ -45,6 +45,8 @@ class Source:
     smoothed
         Whether windows are smoothed first, as the network expects; `statistics` are of
         smoothed intensities then, in units of `raw.scale`.
+    amplitude
+        What standard deviations are multiplied by, as the network expects.
     """
 
     volume: Volume
@@ -53,6 +55,7 @@ class Source:
     statistics: Statistics
     contrast: Decision
     smoothed: bool = False
+    amplitude: float = 1.0
 
     @property
     def shape(self) -> Index:
@@ -67,7 +70,7 @@ class Source:
         """Return what `SourceReader.read` returned in standard deviations, objects positive."""
         if self.smoothed:
             values = smooth(self._held(values))
-        return self.statistics.normalise(values, self.contrast.contrast)
+        return self.statistics.normalise(values, self.contrast.contrast, self.amplitude)
 
     def _held(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return values held to the range of the input, as resampling has done already."""
@@ -112,12 +115,13 @@ def describe_source(
     seed: int,
     *,
     smoothed: bool = False,
+    amplitude: float = 1.0,
 ) -> Source:
     """Measure what a source needs on a seeded sample.
 
     Parameters
     ----------
-    volume, resampling, smoothed
+    volume, resampling, smoothed, amplitude
         As in `Source`.
     contrast
         As asked for.
@@ -138,7 +142,7 @@ def describe_source(
         resampled.close()
         statistics = measure(bricks, volume.path)
     decision = decide(contrast, bricks, statistics)
-    source = Source(volume, resampling, raw, statistics, decision, smoothed)
+    source = Source(volume, resampling, raw, statistics, decision, smoothed, amplitude)
     if not smoothed:
         return source
     inner = [_without_faces(smooth(source._held(brick))) for brick in bricks]

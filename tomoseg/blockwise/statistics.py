@@ -48,7 +48,9 @@ class Statistics:
     sample_sha256: str
     padding: float | None = None
 
-    def normalise(self, values: NDArray[np.generic], contrast: Contrast) -> NDArray[np.float32]:
+    def normalise(
+        self, values: NDArray[np.generic], contrast: Contrast, amplitude: float = 1.0
+    ) -> NDArray[np.float32]:
         """Return values in robust standard deviations, salient objects positive.
 
         Parameters
@@ -57,6 +59,8 @@ class Statistics:
             Intensities of any shape in the units of the input.
         contrast
             Which side of the background the objects lie on in the input.
+        amplitude
+            What they are multiplied by.
 
         Returns
         -------
@@ -64,7 +68,7 @@ class Statistics:
             float32 of the same shape, within +-10; 0 where a value is not finite.
         """
         sign = -1.0 if contrast == "dark" else 1.0
-        return normalise(values, self.location, sign * self.scale)
+        return normalise(values, self.location, sign * self.scale / amplitude)
 
 
 def sample_bricks(

@@ -194,7 +194,11 @@ def complexes(structures: Path | None, split: str) -> tuple[Structure, ...]:
 
 
 def normalised(
-    density: NDArray[Any], contrast: Contrast = "dark", *, smoothed: bool = False
+    density: NDArray[Any],
+    contrast: Contrast = "dark",
+    *,
+    smoothed: bool = False,
+    amplitude: float = 1.0,
 ) -> Image:
     """Return a volume as `segment` shows it to a network: robust, salient objects bright.
 
@@ -204,9 +208,12 @@ def normalised(
         Voxels z, y, x.
     contrast
         Of it.
-    smoothed
-        Whether the network's card asks for smoothed intensities.
+    smoothed, amplitude
+        As the network's card says.
     """
     bricks = sample_bricks(density.shape, lambda box: density[box.slices], seed=0)
-    intensities = measure(bricks, "tomogram").normalise(density, contrast)
-    return normalised(smooth(intensities), "light") if smoothed else intensities
+    statistics = measure(bricks, "tomogram")
+    if not smoothed:
+        return statistics.normalise(density, contrast, amplitude)
+    plain = statistics.normalise(density, contrast)
+    return normalised(smooth(plain), "light", amplitude=amplitude)

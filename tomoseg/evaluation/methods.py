@@ -93,8 +93,12 @@ def of_network(name: str, config: SegmentConfig, dim: int) -> Method:
         Of the network of `config.weights`.
     """
     card = load(config.weights)[1]
-    key = {"weights": card.sha256, "smoothed": card.smoothed, "config": config.to_dict()}
-    key["engine"] = METHOD
+    key = {
+        "weights": card.sha256,
+        "intensities": [card.smoothed, card.amplitude],
+        "config": config.to_dict(),
+        "engine": METHOD,
+    }
     run: Callable[[Any, SegmentConfig], list[Map]] = _of_volume if dim == 3 else _of_slices
     votes = config.refine.scope != "none" and config.refine.rule != "teacher"
     turn: AbstractContextManager[Any] = contextlib.nullcontext() if dim == 2 or votes else _ENGINE

@@ -53,6 +53,8 @@ class Card:
     smoothed
         Whether intensities are to be smoothed (`tomoseg.intensity.smooth`) before they are
         normalised.
+    amplitude
+        Robust standard deviations are multiplied by it before the network sees them.
     notes
         Provenance, in sentences: data, code version, licence.
     training
@@ -67,6 +69,7 @@ class Card:
     trained: bool = False
     contrast: str = "light"
     smoothed: bool = False
+    amplitude: float = 1.0
     notes: str = ""
     training: dict[str, Any] = field(default_factory=dict)
 

@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, help="JSON of benchmarks/pretrained.py")
     parser.add_argument("--average-with", help="weights that SOURCE was trained on from")
     parser.add_argument("--share", type=float, default=0.5, help="of SOURCE in that average")
+    parser.add_argument("--amplitude", type=float, help="of intensities, as the network is used")
     parser.add_argument("--validation", type=Path, help="data set of the split validation")
     parser.add_argument("--history", default="", help="how these weights came to be, in words")
     chosen = parser.parse_args()
@@ -81,7 +82,10 @@ def main() -> None:
     if chosen.scores:
         training["test"] = means(chosen.scores)
     notes = " ".join(part for part in (card.notes, chosen.history) if part)
-    card = dataclasses.replace(card, name=chosen.name, training=training, notes=notes)
+    amplitude = chosen.amplitude or card.amplitude
+    card = dataclasses.replace(
+        card, name=chosen.name, amplitude=amplitude, training=training, notes=notes
+    )
     path = FOLDER / f"{chosen.name}.safetensors"
     save(path, network, card, half=True)
     path.chmod(0o644)

@@ -3,13 +3,10 @@
 Decides dtypes and names; reading and writing are left to the formats' modules.
 """
 
-import contextlib
 import dataclasses
-import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -35,9 +32,6 @@ Progress = Callable[[int, int], None]
 _MASK = "labels/mask/0"
 _ALIASES = {"mask": _MASK, "saliency": "0"}
 TIFF_SUFFIXES = (".tif", ".tiff")
-_AT_ONCE = 4
-"""Shards that are written at once at most: compression takes most of the time."""
-
 _BOX = 256
 """Edge in voxels of what is read at once on the way to MRC and TIFF."""
 
@@ -165,31 +159,20 @@ def _to_omezarr(
 
 
 def _fill(volume: Volume, layout: Layout, report: Progress) -> None:
-    """Write every level of the image, a few shards at a time."""
+    """Write every level of the image, shard by shard."""
     total = sum(len(layout.shards(level)) for level in range(layout.levels))
-    numbers = itertools.count(1)
+    done = 0
     store = ArrayStore(layout, "image", 0)
-    with volume.reader() as reader, _threads() as pool:
-        for level in range(layout.levels):
-
-            def write(box: Box, level: int = level) -> None:
-                if level:
-                    build_level_shard(layout, "image", level, box)
-                else:
-                    store.write_shard(box, reader.read(box))
-
-            for _ in pool.map(write, layout.shards(level)):
-                report(next(numbers), total)
-
-
-@contextlib.contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Yield threads that begin nothing more where the caller is stopped."""
-    pool = ThreadPoolExecutor(min(_AT_ONCE, len(os.sched_getaffinity(0))), "convert")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with volume.reader() as reader:
+        for box in layout.shards(0):
+            store.write_shard(box, reader.read(box))
+            done += 1
+            report(done, total)
+    for level in range(1, layout.levels):
+        for box in layout.shards(level):
+            build_level_shard(layout, "image", level, box)
+            done += 1
+            report(done, total)
 
 
 def _to_mrc(

@@ -205,8 +205,8 @@ def _refine(records: Sequence[Values]) -> Iterator[str]:
         if PU in merged:
             lines = [paired(merged, name, PU) for name in merged if name != PU]
             yield "\n".join([PAIRED_HEAD, *lines])
-        if {PU, PUB} < merged.keys() - {RIVAL}:
-            yield kept_of_dearer(merged)
+        if {PU, PUB} <= merged.keys():
+            yield from kept_of_dearer(merged)
         yield scores_table(merged)
     for head, values in _blocks(records):
         yield head
@@ -214,26 +214,26 @@ def _refine(records: Sequence[Values]) -> Iterator[str]:
         yield from _gains(values, PU)
 
 
-def kept_of_dearer(values: Series) -> str:
-    """Return a table of what dearer settings than the default gain over the network alone.
+def kept_of_dearer(values: Series) -> Iterator[str]:
+    """Yield, where there are any, a table of what dearer settings than the default gain.
 
-    And which share of that gain the default keeps; none can be told where they gain nothing.
+    Over the network alone, and which share of it the default keeps.
     """
     means = {m: sum(scores["seconds"]) / len(scores["seconds"]) for m, scores in values.items()}
+    dearer = [m for m in sorted(means, key=means.__getitem__) if means[m] > means[PUB]]
     lines = [
         f"| dearer than {PUB} | seconds | gain in F | gain of {PUB} | of it |",
-        "|---|---|---|---|---|",
+        "|---" * 5 + "|",
     ]
-    for method in sorted(means, key=means.__getitem__):
-        if means[method] <= means[PUB]:
-            continue
+    for method in dearer:
         own, other = (
             sum(gains) / len(gains)
             for gains in (gains_of(values, name, PU, JUDGED["F"]) for name in (PUB, method))
         )
         share = f"{100 * own / other:.0f} %" if other > 0 else "gains nothing"
         lines.append(f"| {method} | {means[method]:.1f} | {other:+.4f} | {own:+.4f} | {share} |")
-    return "\n".join(lines)
+    if dearer:
+        yield "\n".join(lines)
 
 
 def merge(records: Sequence[Values], dim: int) -> Series:

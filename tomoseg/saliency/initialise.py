@@ -133,7 +133,8 @@ def widened(network: USalNet, base_channels: int, seed: int) -> USalNet:
     if base_channels < old.base_channels:
         raise RequestError(
             f"channels: expected at least the {old.base_channels} of the weights, "
-            f"got {base_channels}."
+            f"got {base_channels}.",
+            "Weights can be made wider (--base-channels), not narrower.",
         )
     wider = random_network(dataclasses.replace(old, base_channels=base_channels), seed)
     values = network.state_dict()

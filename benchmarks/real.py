@@ -85,7 +85,7 @@ def image(folder: Path, weights: str) -> tuple[np.ndarray, Maps]:
     """Run a 2-D network on half of the image's pixels along each axis."""
     raw, truth = (imread(data_folder() / "real" / name).astype(np.float32) for name in IMAGE)
     small = ndimage.gaussian_filter(raw, IMAGE_BLUR)[::2, ::2]
-    intensities = normalised(small[None])[0]
+    intensities = normalised(small[None], smoothed=True)[0]
     saliency = saliency_of_image(load_2d(weights), intensities)
     maps = {NETWORK: saliency} | _baselines(intensities)
     inside = truth[::2, ::2] > 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from tomoseg.config import Contrast
-from tomoseg.errors import Stopped
+from tomoseg.errors import RequestError, Stopped
 from tomoseg_cli.console import ProgressReport, common_options, configure_logging, print_result
 from tomoseg_cli.running import open_lazily, stop_on_signal
 
@@ -70,6 +70,11 @@ def simulate(
     configure_logging(quiet=quiet, verbose=verbose)
     chosen = {k: v for k, v in settings.items() if v is not None and v != ()}
     config = dataclasses.replace(PRESETS[preset], **chosen)
+    if config.look == "random" and "snr" in chosen:
+        raise RequestError(
+            f"--snr: expected none with the look random, which draws its own, got {config.snr}.",
+            "Leave it out, or give --look standard.",
+        )
     path = Path(out)
     if path.suffix == ".zarr":
         return _dataset(path, config, workers, as_json=as_json, quiet=quiet)

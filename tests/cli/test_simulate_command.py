@@ -111,6 +111,7 @@ def test_another_configuration_is_refused(tomoseg, tmp_path):
     [
         (["--out", "x.tif"], "NAME.mrc or NAME.zarr"),
         (["--out", "x.mrc", "--snr", 0], "snr"),
+        (["--out", "x.zarr", "--preset", "pretrain", "--snr", 0.2], "--look standard"),
         (["--out", "x.mrc", "--structures", "nowhere"], "nowhere"),
     ],
 )

@@ -30,13 +30,16 @@ def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
-what, base, edge, count, classes = sys.argv[1], *map(int, sys.argv[2:6])
-more = tuple(map(int, sys.argv[6:])) or (0,) * 5
+what, base, edge, count, classes, finest = sys.argv[1], *map(int, sys.argv[2:7])
+more = tuple(map(int, sys.argv[7:])) or (0,) * 5
 tiny = random_network(Architecture(base_channels=1), 0)
 Predictor(tiny).saliency(np.zeros((1, 16, 16, 16), np.float32))
 windows = np.random.default_rng(0).standard_normal((count, edge, edge, edge)).astype(np.float32)
 before = peak()
-network = random_network(Architecture(base_channels=base, decoder_convolutions=more), 0)
+architecture = Architecture(
+    base_channels=base, decoder_convolutions=more, finest_attention=finest
+)
+network = random_network(architecture, 0)
 if what == "forward":
     for _ in range(2):  # freed memory is in pieces the second time
         Predictor(network, batch=count).saliency(windows)
@@ -80,10 +83,15 @@ glibc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /
 
 
 @glibc
-@pytest.mark.parametrize(("base", "edge", "batch"), [(8, 64, 2)])
-def test_forward_bytes_are_those_alive_and_an_allowance(base: int, edge: int, batch: int) -> None:
-    used = measured("forward", base, edge, batch, 0, living=True)
-    bound = forward_bytes(Architecture(base_channels=base), (edge,) * 3, batch)
+@pytest.mark.parametrize(
+    ("base", "edge", "batch", "finest"), [(8, 64, 2, 0), (16, 64, 1, 2), (16, 96, 1, 2)]
+)
+def test_forward_bytes_are_those_alive_and_an_allowance(
+    base: int, edge: int, batch: int, finest: int
+) -> None:
+    used = measured("forward", base, edge, batch, 0, finest, living=True)
+    architecture = Architecture(base_channels=base, finest_attention=finest)
+    bound = forward_bytes(architecture, (edge,) * 3, batch)
     assert used <= bound / FRAGMENTATION <= 1.5 * used
 
 
@@ -96,13 +104,15 @@ def test_forward_bytes_are_those_alive_and_an_allowance(base: int, edge: int, ba
 def test_refine_bytes_are_those_alive_and_an_allowance(
     rule: str, base: int, windows: int, classes: int, more: tuple[int, ...]
 ) -> None:
-    used = measured(rule, base, 48, windows, classes, *more, living=True)
+    used = measured(rule, base, 48, windows, classes, 0, *more, living=True)
     architecture = Architecture(base_channels=base, decoder_convolutions=more)
     bound = refine_bytes(architecture, (48,) * 3, classes=classes, windows=windows)
     assert used <= bound / FRAGMENTATION <= 1.5 * used
 
 
 @glibc
-def test_the_allowance_covers_the_usual_heap() -> None:
-    used = measured("forward", 8, 64, 1, 0, living=False)
-    assert used <= forward_bytes(Architecture(), (64,) * 3)
+@pytest.mark.parametrize(("base", "finest"), [(8, 0), (16, 2)])
+def test_the_allowance_covers_the_usual_heap(base: int, finest: int) -> None:
+    used = measured("forward", base, 96, 1, 0, finest, living=False)
+    architecture = Architecture(base_channels=base, finest_attention=finest)
+    assert used <= forward_bytes(architecture, (96,) * 3)

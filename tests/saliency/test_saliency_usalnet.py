@@ -36,6 +36,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
         (SMALL, (32, 48, 16)),
         (FLAT, (64, 16)),
         (SMALL, (16, 16, 16)),
+        (dataclasses.replace(SMALL, finest_attention=1, convolutions=(1, 2, 1, 1, 1)), (16,) * 3),
         (dataclasses.replace(SMALL, attention=False), (32, 16, 16)),
         (dataclasses.replace(SMALL, finest_attention=3), (32, 16, 16)),
         (dataclasses.replace(FLAT, attention=False), (32, 16)),

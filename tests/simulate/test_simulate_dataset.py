@@ -166,6 +166,14 @@ def test_ice_alone_has_no_truth():
     assert sample.tomogram.std() > 0.5
 
 
+def test_ice_alone_is_never_without_noise():
+    recipes = (random_recipe(np.random.default_rng(n), (32, 32, 32), 10.0) for n in range(200))
+    quiet = [recipe for recipe in recipes if recipe.imaging.snr is None]
+    assert quiet  # objects without noise are another matter
+    assert all(without_objects(recipe).imaging.snr for recipe in quiet)
+    assert not any(without_objects(r).scene == r.scene for r in quiet)
+
+
 def test_splits_show_different_complexes(shared_data):
     folder = str(shared_data / "structures")
     names = {}

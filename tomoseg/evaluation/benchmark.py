@@ -127,6 +127,7 @@ class Bench:
             "structures": str(self.structures and self.structures.resolve()),
             "number": number,
             "dim": dim,
+            "views": "smoothed",
             "method": method.key,
         }
 

@@ -81,8 +81,8 @@ class Tomogram:
 
     @cached_property
     def intensities(self) -> Image:
-        """What a network sees: robust standard deviations, salient objects bright."""
-        return normalised(self.density)
+        """What methods see: robust standard deviations, smoothed, salient objects bright."""
+        return normalised(self.density, smoothed=True)
 
     def views(self, dim: int) -> list[tuple[Image, Truth]]:
         """Return intensities and truth as a method sees them: the volume, or its slices."""

@@ -101,7 +101,7 @@ class Recipe:
     norm_momentum: float = 0.02
     salient_share: float = 0.5
     empty_share: float = 0.08
-    smoothed: bool = False
+    smoothed: bool = True
     appearance: bool = True
     validate_every: int = 100
     validation_windows: int = 24
@@ -205,7 +205,7 @@ DECODER_CONVOLUTIONS = (2, 2, 1, 1, 0)
 
 _SIZES: dict[int, dict[str, Any]] = {
     2: {"batch": 8, "group": 4, "window": 128},
-    3: {"batch": 4, "group": 2, "window": 64, "smoothed": True},
+    3: {"batch": 4, "group": 2, "window": 64},
 }
 _PAPER: dict[str, Any] = {
     "batch": 4,

@@ -5,10 +5,12 @@ Strided convolutions lead down (the backward pass of a max-pool is not determini
 next level reads.
 """
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from tomoseg.saliency.architecture import LEVELS, Architecture
-from tomoseg.saliency.layers import ConvNorm
+from tomoseg.saliency.layers import ConvNorm, Rolling, gathered, in_slabs, laid_out, slabs
 
 
 class Level(nn.Module):
@@ -38,6 +40,9 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map the level above, or the window, to ``(N, C, *spatial_l)``."""
+        few = len(self.convolutions) <= 1  # then a residual is what its convolution reads
+        if few and not self.enter.down and not self.training and in_slabs(x):
+            return gathered(self._rolled(laid_out(x)), x.shape[2])
         entered: Tensor = self.enter(x)
         y = entered
         last = len(self.convolutions) - 1
@@ -45,6 +50,11 @@ class Level(nn.Module):
             joins = self.residual and number == last
             y = convolution(y, entered if joins else None)
         return y
+
+    def _rolled(self, x: Tensor) -> Iterator[Tensor]:
+        chain = Rolling([(self.enter, False), *((c, self.residual) for c in self.convolutions)])
+        for planes, last in slabs(x.shape[2]):
+            yield chain(x[:, :, planes], last=last)
 
 
 class Encoder(nn.Module):

@@ -6,6 +6,8 @@ touch only tensors made in the same call, which autograd allows.
 """
 
 import math
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +30,9 @@ SAFE_EDGE = 3
 """Below this edge oneDNN's gradient of a bfloat16 kernel holds memory that nobody wrote (torch
 2.13 on AVX-512)."""
 
+SLAB = 8
+"""Planes of a window that are computed at once where its finest maps need not be whole; even."""
+
 PARTS = 8
 """Parts of a map that are made one after the other where two maps join, to hold less."""
 
@@ -45,7 +50,14 @@ def laid_out(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=CHANNELS_LAST[x.dim() - 2])
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation: int = 1) -> Tensor:
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    dilation: int = 1,
+    inner: bool = False,
+) -> Tensor:
     """Convolve with kernel 3 and zeros around the window, which keeps its shape.
 
     Parameters
@@ -56,6 +68,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation:
         ``(O, I, *[3] * dim)`` and ``(O,)``.
     dilation
         Voxels between two taps.
+    inner
+        Whether the first and the last plane along the first spatial axis are there for their
+        neighbours alone: the result has none of theirs.
 
     Returns
     -------
@@ -68,6 +83,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation:
     planes that they need of each other: see `NATIVE_VALUES`.
     """
     padding = [dilation] * (x.dim() - 2)
+    if inner:
+        return _convolution(x, weight, bias, padding=[0, *padding[1:]], dilation=dilation)
     small = x.device.type == "cpu" and math.prod(x.shape[:4]) <= NATIVE_VALUES
     learns = torch.is_grad_enabled() and weight.requires_grad
     if not (small and learns and len(x) == 1 and x.shape[2] % 2 == 0):
@@ -227,9 +244,12 @@ class ConvNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs, *[kernel] * dim))
         self.norm = NORM[dim](outputs)
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Map ``(N, inputs, *spatial)`` to ``(N, outputs, *spatial)``, halved by `down`."""
-        function = halve if self.down else convolve
+    def forward(self, x: Tensor, residual: Tensor | None = None, *, inner: bool = False) -> Tensor:
+        """Map ``(N, inputs, *spatial)`` to ``(N, outputs, *spatial)``, halved by `down`.
+
+        Without the first and the last plane where `inner` (see `convolve`).
+        """
+        function = halve if self.down else partial(convolve, inner=inner)
         weight: Tensor = self.weight
         if residual is x:  # then it is one more tap at the kernel's middle
             weight, residual = weight + _identity(weight), None
@@ -245,6 +265,60 @@ class ConvNorm(nn.Module):
         elif residual is not None:
             y.addcmul_(residual, per_channel(scale, dim).to(y.dtype))
         return y.relu_()
+
+
+class Rolling:
+    """Convolutions of a window that comes slab by slab, in order along its first axis.
+
+    Each keeps the two planes that it needs again, so that nothing is computed twice, and no
+    map between them is ever whole. For networks that don't learn.
+
+    Parameters
+    ----------
+    convolutions
+        One after the other, with whether its input joins its result.
+    """
+
+    def __init__(self, convolutions: Iterable[tuple[nn.Module, bool]]) -> None:
+        self._convolutions = list(convolutions)
+        self._kept: list[Tensor | None] = [None] * len(self._convolutions)
+
+    def __call__(self, slab: Tensor, *, last: bool) -> Tensor:
+        """Return the planes of the result that `slab` completes: of the `last`, all of them."""
+        for number, (convolution, residual) in enumerate(self._convolutions):
+            outside = torch.zeros_like(slab[:, :, :1])
+            before = self._kept[number]
+            planes = [outside if before is None else before, slab]
+            slab = torch.cat([*planes, outside] if last else planes, dim=2)
+            del planes, before
+            self._kept[number] = None if last else slab[:, :, -2:].clone()
+            slab = convolution(slab, slab if residual else None, inner=True)
+        return slab
+
+
+def in_slabs(x: Tensor) -> bool:
+    """Tell whether the finest maps of a window need not be whole: on a CPU, unless it learns."""
+    return x.dim() == 5 and x.device.type == "cpu" and not (torch.is_grad_enabled() or mixed(x))
+
+
+def slabs(planes: int) -> Iterator[tuple[slice, bool]]:
+    """Yield slices of `SLAB` planes, and whether it is the last."""
+    for start in range(0, planes, SLAB):
+        yield slice(start, start + SLAB), start + SLAB >= planes
+
+
+def gathered(parts: Iterable[Tensor], planes: int) -> Tensor:
+    """Return parts of a map, in order along its first spatial axis, as one of so many planes."""
+    whole: Tensor | None = None
+    start = 0
+    for part in parts:
+        if whole is None:
+            shape = (*part.shape[:2], planes, *part.shape[3:])
+            whole = laid_out(part.new_empty(shape))
+        whole[:, :, start : start + part.shape[2]] = part
+        start += part.shape[2]
+    assert whole is not None  # a window has planes
+    return whole
 
 
 class Join(nn.Module):
@@ -270,7 +344,10 @@ class Join(nn.Module):
             scale, shift = frozen_affine(self.norm)
             first, second, bias = first * scale[:, None], second * scale[:, None], bias * scale
             bias = bias + shift
-        y = _add(pointwise(a, first, bias), b, second)
+        if a is b:  # a level that does not attend
+            y = pointwise(a, first + second, bias)
+        else:
+            y = _add(pointwise(a, first, bias), b, second)
         if self.norm is not None and not folded:
             y = self.norm(y)
         return y.relu_()

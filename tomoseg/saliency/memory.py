@@ -12,7 +12,7 @@ from tomoseg.saliency.architecture import LEVELS, Architecture
 FLOAT = 4
 SLACK = 1.05
 
-FRAGMENTATION = 1.5
+FRAGMENTATION = 1.7
 """Resident over living bytes at most: pieces too small to go back to the system stay."""
 
 FORWARD_FIXED_BYTES = 4 * 2**20
@@ -23,6 +23,12 @@ REFINE_FIXED_BYTES = 26 * 2**20
 # channels, classes and further windows of a sample come on top.
 FORWARD = (3.6, 5.0)
 REFINE = (18.0, 0.0)
+
+FORWARD_IN_SLABS = (1.75, 1.0)
+"""As `FORWARD`, where the finest level doesn't attend: nothing else comes on top."""
+
+PARAMETER_COPIES = 1.5
+"""Of the parameters in a forward pass: normalisation is folded into copies of the largest."""
 
 PER_CONVOLUTION = 2.0
 """Values that a refinement keeps for each convolution of the decoder, of its level's."""
@@ -68,11 +74,14 @@ def forward_bytes(architecture: Architecture, window: tuple[int, ...], batch: in
     Lanes of one process share the parameters; counting them once per lane errs on the
     safe side.
     """
-    per_base, alone = FORWARD
-    per_voxel = per_base * architecture.base_channels + alone + architecture.generator_channels
+    if architecture.dim == 3 and not architecture.attends(0):
+        (per_base, alone), generator = FORWARD_IN_SLABS, 0
+    else:
+        (per_base, alone), generator = FORWARD, architecture.generator_channels
+    per_voxel = per_base * architecture.base_channels + alone + generator
     windows = 1 + FURTHER_OF_BATCH * (batch - 1)
     activations = SLACK * per_voxel * math.prod(window) * windows
-    values = activations + parameter_count(architecture)
+    values = activations + PARAMETER_COPIES * parameter_count(architecture)
     return math.ceil(FRAGMENTATION * (FLOAT * values + FORWARD_FIXED_BYTES))
 
 

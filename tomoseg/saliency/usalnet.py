@@ -12,7 +12,17 @@ from torch import Tensor, nn
 from tomoseg.saliency.architecture import LEVELS, Architecture
 from tomoseg.saliency.attention import GlobalAttention, LocalAttention
 from tomoseg.saliency.backbone import Encoder
-from tomoseg.saliency.layers import ConvNorm, Join, Pointwise, Up, single
+from tomoseg.saliency.layers import (
+    ConvNorm,
+    Join,
+    Pointwise,
+    Rolling,
+    Up,
+    gathered,
+    in_slabs,
+    single,
+    slabs,
+)
 
 SIDE_LOSS_WEIGHTS = (0.5, 0.5, 0.5, 0.8, 0.8, 1.0)
 """Weights of the six outputs in the loss, coarse to fine (the released code's)."""
@@ -49,13 +59,17 @@ class Cell(nn.Module):
 
         The skip is taken out of the list, so that its memory is free once it is used.
         """
+        left = self.joined(skips, below)
+        for convolution in self.convolutions:
+            left = convolution(left, left)
+        return left
+
+    def joined(self, skips: list[Tensor], below: Tensor | None) -> Tensor:
+        """Map as `forward` does, but for the convolutions."""
         more = () if below is None else (self.up(below),)
         entered: Tensor = self.enter(skips.pop(), *more)
         del more
         left: Tensor = self.leave(entered, self.attention(entered))
-        del entered
-        for convolution in self.convolutions:
-            left = convolution(left, left)
         return left
 
 
@@ -136,18 +150,38 @@ class USalNet(nn.Module):
         """Return the ``(N, 1, *spatial)`` logits of the final output alone, float32.
 
         An `x` in bfloat16 has features, but for attention's sums, computed in bfloat16.
+        Where the finest level doesn't attend, a CPU computes it slab by slab.
         """
+        if in_slabs(x) and not (self.training or self.architecture.attends(0)):
+            return gathered(self._rolled(x), x.shape[2])
         logits: Tensor = self.head(single(self.features(x)))
         return logits
 
+    def _rolled(self, x: Tensor) -> Iterator[Tensor]:
+        *cells, finest = self.cells
+        assert isinstance(finest, Cell)
+        skips, below = self._encoded(x), None
+        for cell in cells:
+            below = cell(skips, below)
+        assert below is not None
+        (skip,) = skips
+        chain = Rolling([*((c, True) for c in finest.convolutions), (self.decode, False)])
+        for planes, last in slabs(x.shape[2]):
+            half = slice(planes.start // 2, planes.stop // 2)
+            joined = finest.joined([skip[:, :, planes]], below[:, :, half])
+            yield self.head(single(chain(joined, last=last)))
+
     def _decoder(self, x: Tensor) -> Iterator[Tensor]:
         """Yield each decoder level's features, coarse to fine, dropping skips once used."""
-        self.architecture.check_window(tuple(x.shape[2:]))
-        skips = self.encoder(x)
-        below = None
+        skips, below = self._encoded(x), None
         for cell in self.cells:
             below = cell(skips, below)
             yield below
+
+    def _encoded(self, x: Tensor) -> list[Tensor]:
+        self.architecture.check_window(tuple(x.shape[2:]))
+        skips: list[Tensor] = self.encoder(x)
+        return skips
 
 
 def deep_supervision_loss(outputs: list[Tensor], target: Tensor, *, dice: float = 0.0) -> Tensor:

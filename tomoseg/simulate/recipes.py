@@ -59,8 +59,8 @@ def random_recipe(random: np.random.Generator, shape: Index, voxel_size: float) 
     kinds: list[Denoise] = ["none", "median", "total variation"]
     denoise = kinds[random.choice(3, p=[0.86, 0.08, 0.06])]
     if random.uniform() < 0.22:
-        return Recipe(scene, _random_volume_imaging(random), denoise)
-    return Recipe(scene, _random_imaging(random, scene), denoise)
+        return _seen(Recipe(scene, _random_volume_imaging(random), denoise))
+    return _seen(Recipe(scene, _random_imaging(random, scene), denoise))
 
 
 def standard_recipe(
@@ -116,7 +116,16 @@ def without_objects(recipe: Recipe) -> Recipe:
     scene = replace(
         recipe.scene, crowding=0.0, vesicles=0, sheets=0, filaments=0, beads=0, carbon=False
     )
-    return replace(recipe, scene=scene)
+    return _seen(replace(recipe, scene=scene))
+
+
+def _seen(recipe: Recipe) -> Recipe:
+    """Give ice alone noise where there is none: of nothing at all there is no tomogram."""
+    scene, imaging = recipe.scene, recipe.imaging
+    objects = scene.vesicles + scene.sheets + scene.filaments + scene.beads + scene.carbon
+    if imaging.snr is not None or objects or scene.crowding:
+        return recipe
+    return replace(recipe, imaging=replace(imaging, snr=1.0))
 
 
 def _voxel_ratio(random: np.random.Generator) -> float:

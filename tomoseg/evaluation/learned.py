@@ -97,7 +97,7 @@ class _Lessons:
             for number in range(LESSONS):
                 sample = simulate(self.config, number)
                 found = [(p.name, p.centre_zyx) for p in sample.particles if p.kind is Kind.COMPLEX]
-                self._kept.append(Lesson(normalised(sample.tomogram), found))
+                self._kept.append(Lesson(normalised(sample.tomogram, smoothed=True), found))
         return self._kept
 
     def truth(self, dim: int) -> Source:

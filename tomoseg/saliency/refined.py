@@ -14,7 +14,7 @@ from torch import Tensor
 from tomoseg.config import Precision
 from tomoseg.errors import InputError, RequestError
 from tomoseg.saliency.architecture import Architecture
-from tomoseg.saliency.layers import pointwise, single
+from tomoseg.saliency.layers import pointwise
 from tomoseg.saliency.predict import Windows, in_batches, to_device
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import network_from, read_tensors, state_of, write_tensors
@@ -83,8 +83,8 @@ class Refined:
         )
 
     def _saliency(self, x: Tensor) -> Tensor:
-        return salient_mass(
-            pointwise(single(self.network.features(x)), self.weight, self.bias), self.salient
+        return self.network.read(
+            x, lambda part: salient_mass(pointwise(part, self.weight, self.bias), self.salient)
         )
 
     def to_file(self, path: Path) -> None:

@@ -4,7 +4,7 @@ One implementation for images and volumes. Knows how the paper's decoder is wire
 ("GGLLL+C"); how its parts compute is in `layers`, `attention` and `backbone`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -150,12 +150,23 @@ class USalNet(nn.Module):
         """Return the ``(N, 1, *spatial)`` logits of the final output alone, float32.
 
         An `x` in bfloat16 has features, but for attention's sums, computed in bfloat16.
-        Where the finest level doesn't attend, a CPU computes it slab by slab.
+        """
+        return self.read(x, self.head)
+
+    def read(self, x: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what a head makes of the features of each voxel, float32.
+
+        Parameters
+        ----------
+        x
+            As for `forward`.
+        head
+            Maps `features`, in float32, voxel by voxel. It may get them slab by slab: on a CPU
+            they are never whole where the finest level does not attend.
         """
         if in_slabs(x) and not (self.training or self.architecture.attends(0)):
-            return gathered(self._rolled(x), x.shape[2])
-        logits: Tensor = self.head(single(self.features(x)))
-        return logits
+            return gathered((head(single(part)) for part in self._rolled(x)), x.shape[2])
+        return head(single(self.features(x)))
 
     def _rolled(self, x: Tensor) -> Iterator[Tensor]:
         *cells, finest = self.cells
@@ -169,7 +180,7 @@ class USalNet(nn.Module):
         for planes, last in slabs(x.shape[2]):
             half = slice(planes.start // 2, planes.stop // 2)
             joined = finest.joined([skip[:, :, planes]], below[:, :, half])
-            yield self.head(single(chain(joined, last=last)))
+            yield chain(joined, last=last)
 
     def _decoder(self, x: Tensor) -> Iterator[Tensor]:
         """Yield each decoder level's features, coarse to fine, dropping skips once used."""

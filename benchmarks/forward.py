@@ -4,10 +4,11 @@
 
 CPU seconds of one forward pass in one lane, the least of --turns, turn about; then the share of
 each of torch's operations in the first edge's float32 pass. What is salient in bfloat16 differs
-from float32 by the largest and mean difference printed.
+from float32 by the largest and mean difference printed, and last the peak of the process's memory.
 """
 
 import argparse
+import resource
 import time
 
 import torch
@@ -73,6 +74,8 @@ def main() -> None:
                 flush=True,
             )
     parts(network, torch.randn(1, 1, *(chosen.edges[0],) * 3))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\npeak resident memory, interpreter and all: {peak:.0f} MiB")
 
 
 if __name__ == "__main__":

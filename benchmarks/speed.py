@@ -18,7 +18,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 from children import run_measured
-from networks import tomoseg, weights_of
+from networks import tomoseg
 
 from tomoseg.config import CORE
 from tomoseg.geometry import Lattice
@@ -89,10 +89,9 @@ def monai(weights: str, source: str, output: str, halo: int, batch: int) -> None
     zarr.create_array(f"{output}/mask", data=mask, chunks=(64,) * 3, shards=(192,) * 3)
 
 
-def compare(edge: int, base_channels: int, halo: int, repeats: int) -> None:
+def compare(edge: int, weights: str, halo: int, repeats: int) -> None:
     voxels = edge**3 / 1e6
     with tempfile.TemporaryDirectory() as folder:
-        weights = str(weights_of(Path(folder), base_channels=base_channels))
         source = f"{folder}/volume.mrc"
         write_volume(Path(source), edge)
         this = [sys.executable, __file__, "--halo", str(halo), "--weights", weights]
@@ -123,10 +122,9 @@ def compare(edge: int, base_channels: int, halo: int, repeats: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edge", type=int, default=512)
-    parser.add_argument("--base-channels", type=int, default=8)
     parser.add_argument("--halo", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--weights", help=argparse.SUPPRESS)
+    parser.add_argument("--weights", default="vnet3d")
     parser.add_argument("--bare", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--monai", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -135,7 +133,7 @@ def main() -> None:
     elif chosen.monai:
         monai(chosen.weights, *chosen.monai, chosen.halo, batch=1)
     else:
-        compare(chosen.edge, chosen.base_channels, chosen.halo, chosen.repeats)
+        compare(chosen.edge, chosen.weights, chosen.halo, chosen.repeats)
 
 
 if __name__ == "__main__":

@@ -308,13 +308,13 @@ def slabs(planes: int) -> Iterator[tuple[slice, bool]]:
 
 
 def gathered(parts: Iterable[Tensor], planes: int) -> Tensor:
-    """Return parts of a map, in order along its first spatial axis, as one of so many planes."""
+    """Return the parts of a volume's map, in order along z, as one of so many planes, on a CPU."""
     whole: Tensor | None = None
     start = 0
     for part in parts:
         if whole is None:
             shape = (*part.shape[:2], planes, *part.shape[3:])
-            whole = laid_out(part.new_empty(shape))
+            whole = torch.empty(shape, dtype=part.dtype, memory_format=CHANNELS_LAST[3])
         whole[:, :, start : start + part.shape[2]] = part
         start += part.shape[2]
     assert whole is not None  # a window has planes

@@ -134,6 +134,9 @@ def test_views_are_the_volume_or_slices_that_hold_truth() -> None:
     slices = tomogram.views(2)
     assert 0 < len(slices) < 3 * cases.SLICES
     assert all(found.any() for _, found in slices)
+    smoothed = cases.normalised(tomogram.density, smoothed=True)
+    np.testing.assert_array_equal(volume, smoothed)  # what our networks see, all methods do
+    np.testing.assert_array_equal(slices[0][0], smoothed[12])
     empty = Tomogram(tomogram.density, np.zeros(SMALL, np.uint8), 10.0)
     assert len(empty.views(2)) == 3 * cases.SLICES
 

@@ -2,9 +2,9 @@
 
     python benchmarks/forward.py --edges 64 96 128
 
-CPU seconds of one forward pass in one lane, the least of --turns, turn about; then the share of
-each of torch's operations in the first edge's float32 pass. What is salient in bfloat16 differs
-from float32 by the largest and mean difference printed, and last the peak of the process's memory.
+CPU seconds of one forward pass in one lane, the least of --turns, turn about, and the peak of the
+process's memory; then the share of each of torch's operations in the first edge's float32 pass.
+What is salient in bfloat16 differs from float32 by the largest and mean difference printed.
 """
 
 import argparse
@@ -73,9 +73,9 @@ def main() -> None:
                 f"| {difference.max():.4f}, {difference.mean():.6f} |",
                 flush=True,
             )
-    parts(network, torch.randn(1, 1, *(chosen.edges[0],) * 3))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\npeak resident memory, interpreter and all: {peak:.0f} MiB")
+    print(f"\npeak resident memory so far, interpreter and all: {peak:.0f} MiB")
+    parts(network, torch.randn(1, 1, *(chosen.edges[0],) * 3))
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def test_six_outputs_coarse_to_fine(architecture: Architecture, window: tuple[in
         assert [tuple(o.shape) for o in outputs] == [(2, 1, *s) for s in shapes]
         assert torch.equal(outputs[-1], network.logits(x))
         assert network.features(x).shape == (2, architecture.base_channels, *window)
+    whole = network.logits(x).detach()  # where it may learn, nothing goes slab by slab
+    torch.testing.assert_close(outputs[-1], whole, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("window", [(32, 32), (32, 32, 40), (0, 16, 16)])

@@ -130,7 +130,7 @@ def test_the_fingerprint_names_what_differs():
 
 def test_an_output_of_an_earlier_method_is_not_gone_on_with():
     earlier = {key: value for key, value in identity().items() if key != "method"}
-    with pytest.raises(FingerprintError, match="method was absent, now 3"):
+    with pytest.raises(FingerprintError, match="method was absent, now 4"):
         check_fingerprint(earlier, identity())
 
 

@@ -31,6 +31,7 @@ def peak():
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 what, base, edge, count, classes, finest = sys.argv[1], *map(int, sys.argv[2:7])
+rule, _, unify = what.partition(" ")
 more = tuple(map(int, sys.argv[7:])) or (0,) * 5
 tiny = random_network(Architecture(base_channels=1), 0)
 Predictor(tiny).saliency(np.zeros((1, 16, 16, 16), np.float32))
@@ -45,7 +46,12 @@ if what == "forward":
         Predictor(network, batch=count).saliency(windows)
 else:
     config = RefineConfig(
-        rule=what, iterations=count + 1, classes=classes, compactness=2.0, tolerance=0.0
+        rule=rule,
+        unify=unify or "supervoxels",
+        iterations=count + 1,
+        classes=classes,
+        compactness=2.0,
+        tolerance=0.0,
     )
     refine(network, list(windows), config, seed=0)
 print(peak() - before)
@@ -98,15 +104,19 @@ def test_forward_bytes_are_those_alive_and_an_allowance(
 @glibc
 @pytest.mark.parametrize("more", [(0, 0, 0, 0, 0), (2, 2, 1, 1, 0)])
 @pytest.mark.parametrize(
-    ("rule", "base", "windows", "classes"),
-    [("majority", 4, 2, 40), ("teacher", 8, 2, SELF_TRAINING_CLASSES)],
+    ("rule", "base", "windows", "classes", "whole"),
+    [
+        ("majority", 4, 2, 100, 0),
+        ("majority continuity", 4, 2, 40, 40),
+        ("teacher", 8, 2, 0, SELF_TRAINING_CLASSES),
+    ],
 )
 def test_refine_bytes_are_those_alive_and_an_allowance(
-    rule: str, base: int, windows: int, classes: int, more: tuple[int, ...]
+    rule: str, base: int, windows: int, classes: int, whole: int, more: tuple[int, ...]
 ) -> None:
-    used = measured(rule, base, 48, windows, classes, 0, *more, living=True)
+    used = measured(rule, base, 48, windows, max(2, classes), 0, *more, living=True)
     architecture = Architecture(base_channels=base, decoder_convolutions=more)
-    bound = refine_bytes(architecture, (48,) * 3, classes=classes, windows=windows)
+    bound = refine_bytes(architecture, (48,) * 3, classes=whole, windows=windows)
     assert used <= bound / FRAGMENTATION <= 1.5 * used
 
 

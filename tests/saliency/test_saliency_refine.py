@@ -11,7 +11,7 @@ from saliency_toys import FLAT, SMALL, dice, spheres
 from tomoseg.config import RefineConfig
 from tomoseg.errors import InputError, RequestError
 from tomoseg.saliency.initialise import random_network
-from tomoseg.saliency.refine import continuity, refine
+from tomoseg.saliency.refine import refine
 from tomoseg.saliency.refined import Refined, salient_mass
 from tomoseg.saliency.weights import Card, digest, save, state_of
 
@@ -87,16 +87,6 @@ def test_other_files_are_no_refined_weights(tmp_path: Path) -> None:
     save(path, random_network(SMALL, 0), Card(name="plain", architecture=SMALL))
     with pytest.raises(InputError, match="tomoseg_refined"):
         Refined.from_file(path)
-
-
-def test_continuity_is_the_mean_difference_and_its_gradient_true() -> None:
-    response = torch.randn(1, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
-    wanted = response.double().requires_grad_()
-    expected = sum(wanted.diff(dim=axis).abs().mean() for axis in (2, 3, 4))
-    (slope,) = torch.autograd.grad(expected, wanted)
-    loss, gradient = continuity(response)
-    torch.testing.assert_close(loss.double(), expected.detach())
-    torch.testing.assert_close(gradient.double(), slope)
 
 
 def test_continuity_makes_the_saliency_smoother() -> None:

@@ -227,8 +227,9 @@ def _plan(source: Source, config: SegmentConfig, card: Card) -> Plan:
     window = plan.window_shape
     memory = [forward_bytes(card.architecture, window)]
     if config.refine.scope != "none":
-        learns = config.refine.rule == "teacher"
-        classes = SELF_TRAINING_CLASSES if learns else config.refine.classes
+        classes = config.refine.classes if config.refine.unify == "continuity" else 0
+        if config.refine.rule == "teacher":
+            classes = SELF_TRAINING_CLASSES
         one = config.refine.scope == "block"
         refined = window if one else (BLOCK,) * 3
         windows = 1 if one else config.refine.sample_blocks

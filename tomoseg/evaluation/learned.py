@@ -5,6 +5,7 @@ Both see the split ``train`` alone.
 """
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +36,10 @@ from tomoseg.evaluation.methods import Method, of_baseline
 from tomoseg.io.storage import storage_errors
 from tomoseg.pretrain.recipe import preset
 from tomoseg.pretrain.samples import Source
+from tomoseg.saliency.lanes import map_lanes
 from tomoseg.saliency.weights import SUFFIX, digest
 from tomoseg.simulate.dataset import Simulated
-from tomoseg.simulate.sample import simulate
+from tomoseg.simulate.sample import Sample, simulate
 from tomoseg.simulate.scene import Kind
 
 logger = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ NAMES = ("VA", "SVA", "IG", "SIG", "VBP", *CONTROLS, SALGAN)
 
 
 def rivals(
-    folder: Path, dims: Sequence[int], structures: Path | None
+    folder: Path, dims: Sequence[int], structures: Path | None, *, jobs: int = 1
 ) -> Mapping[int, list[Method]]:
     """Return the trained rivals by dimension, and train those that are not kept yet.
 
@@ -77,28 +79,34 @@ def rivals(
         2, 3 or both.
     structures
         Folder of complexes; None for built-in ones.
+    jobs
+        Trainings at once; decides no bit.
     """
     with storage_errors("Creating", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lessons = _Lessons(structures)
+    lessons = _Lessons(structures, jobs)
+    trainings = [(make, dim) for make in (_salgan, _classifiers) for dim in reversed(dims)]
+    map_lanes(lambda training: training[0](folder, training[1], lessons), trainings, jobs)
     return {dim: _rivals(folder, dim, lessons) for dim in dims}
 
 
-class _Lessons:
-    """Training data, simulated when they are first asked for."""
+class _Lessons(Simulated):
+    """Training data, simulated when they are first asked for, once for all rivals."""
 
-    def __init__(self, structures: Path | None) -> None:
-        self.config = home_config(LESSON_SNR, "train", SHAPE, structures)
-        self._kept: list[Lesson] = []
+    def __init__(self, structures: Path | None, jobs: int) -> None:
+        config = home_config(LESSON_SNR, "train", SHAPE, structures)
+        super().__init__(replace(config, count=LESSONS))
+        self._jobs, self._making = jobs, threading.Lock()
+        self._kept: list[Sample] = []
 
     def classes(self) -> list[Lesson]:
         """Return tomograms with the names and centres of their complexes."""
-        if not self._kept:
-            for number in range(LESSONS):
-                sample = simulate(self.config, number)
-                found = [(p.name, p.centre_zyx) for p in sample.particles if p.kind is Kind.COMPLEX]
-                self._kept.append(Lesson(normalised(sample.tomogram, smoothed=True), found))
-        return self._kept
+        lessons = []
+        for number in range(LESSONS):
+            sample = self._sample(number)
+            found = [(p.name, p.centre_zyx) for p in sample.particles if p.kind is Kind.COMPLEX]
+            lessons.append(Lesson(normalised(sample.tomogram, smoothed=True), found))
+        return lessons
 
     def truth(self, dim: int) -> Source:
         """Return windows with their truth."""
@@ -110,7 +118,14 @@ class _Lessons:
             appearance=False,  # it is given the looks that it is asked about, and them alone
             seed=SEED,
         )
-        return Source(Simulated(replace(self.config, count=LESSONS)), recipe)
+        return Source(self, recipe)
+
+    def _sample(self, number: int) -> Sample:
+        with self._making:
+            if not self._kept:
+                numbers = range(LESSONS)
+                self._kept = map_lanes(lambda n: simulate(self.config, n), numbers, self._jobs)
+        return self._kept[number]
 
 
 def _rivals(folder: Path, dim: int, lessons: _Lessons) -> list[Method]:

@@ -176,7 +176,9 @@ def _tables(
     scored = [t for t in request.tables if t not in ("table4", "figure5")]
     learned: Mapping[int, list[Method]] = {}
     if "table1" in scored and (not request.only or set(request.only) & set(NAMES)):
-        learned = rivals(request.folder / "rivals", request.dims, request.structures)
+        learned = rivals(
+            request.folder / "rivals", request.dims, request.structures, jobs=request.jobs
+        )
     wanted = tables.tasks(
         scored,
         networks,

@@ -76,7 +76,8 @@ def data_sets(table: Table, dim: int, split: str) -> list[Data]:
     found = [home(snr, split, shape) for snr in SNRS]
     if table == "refine":
         found += [elsewhere(style, split, shape) for style in STYLES]
-    slices = SLICES if table == "table1" else FEW_SLICES
+    # volumes have no slices, so that tables share what is scored on them
+    slices = SLICES if table == "table1" or dim == 3 else FEW_SLICES
     return [dataclasses.replace(data, slices_per_axis=slices) for data in found]
 
 

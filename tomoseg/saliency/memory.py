@@ -15,9 +15,10 @@ SLACK = 1.05
 FRAGMENTATION = 1.7
 """Resident over living bytes at most: pieces too small to go back to the system stay."""
 
-FORWARD_FIXED_BYTES = 4 * 2**20
-REFINE_FIXED_BYTES = 26 * 2**20
-"""Alive whatever the window: small buffers, what SLIC's first call loads."""
+FORWARD_FIXED_BYTES = 5 * 2**20
+REFINE_FIXED_BYTES = 40 * 2**20
+"""Alive whatever the window: small buffers, parts of a response map, what SLIC's first call
+loads."""
 
 # Values alive per voxel of a window, for each base channel and alone; the generator's
 # channels, classes and further windows of a sample come on top.
@@ -33,10 +34,10 @@ PARAMETER_COPIES = 1.5
 PER_CONVOLUTION = 2.0
 """Values that a refinement keeps for each convolution of the decoder, of its level's."""
 
-PER_CLASS = 4.0
+PER_CLASS = 6.0
 PER_SAMPLED_WINDOW = 2.0
 
-SELF_TRAINING_CLASSES = 16
+SELF_TRAINING_CLASSES = 11
 """What self-training holds at its peak, as if it had a response map of so many classes."""
 
 FURTHER_OF_BATCH = 0.7
@@ -97,7 +98,8 @@ def refine_bytes(
     window
         Edges of a window in voxels.
     classes
-        Classes of the response map; `SELF_TRAINING_CLASSES` under rule ``teacher``.
+        Of a response map that is there as a whole, as the continuity loss has it; without that
+        loss 0, and `SELF_TRAINING_CLASSES` under rule ``teacher``.
     windows
         Windows in the sample.
     """

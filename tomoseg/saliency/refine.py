@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from tomoseg.config import RefineConfig
 from tomoseg.errors import RequestError
 from tomoseg.saliency.lanes import lane_setup, map_lanes
-from tomoseg.saliency.layers import NORM, Pointwise, pointwise
 from tomoseg.saliency.predict import Predictor, refuse_when_memory_ends, require_finite
-from tomoseg.saliency.refined import Refined, response_labels
+from tomoseg.saliency.refined import Refined
+from tomoseg.saliency.response import Response, moments
 from tomoseg.saliency.self_training import self_train
 from tomoseg.saliency.supervoxels import Labels, majority_vote, supervoxels
 from tomoseg.saliency.usalnet import USalNet
@@ -36,27 +36,18 @@ GRADIENT_NORM = 1.0
 """Gradients beyond this norm are scaled down to it: random weights can explode."""
 
 
-class Response(nn.Module):
-    """The network's features, a 1x1 convolution to classes, and a normalisation.
-
-    That last normalisation is mandatory (Kanezaki 2018): it keeps every class alive. In
-    training it takes the window's statistics; `frozen_head` takes the sample's.
-    """
+class Model(nn.Module):
+    """What is refined: a copy of the network, and the response map of its features."""
 
     def __init__(self, network: USalNet, classes: int, seed: int) -> None:
         super().__init__()
-        channels = network.architecture.base_channels
         self.network = copy.deepcopy(network).requires_grad_(True)
-        self.head = Pointwise(channels, classes)
-        self.norm = NORM[network.architecture.dim](classes)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            self.head.weight.normal_(0, (1 / channels) ** 0.5, generator=generator)
+        self.response = Response(network.architecture.base_channels, classes, seed)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(1, 1, *spatial)`` to ``(1, classes, *spatial)``."""
-        response: Tensor = self.norm(self.head(self.network.features(x)))
-        return response
+    def features(self, window: NDArray[np.float32]) -> Tensor:
+        """Return the ``(1, channels, *spatial)`` features of a window."""
+        device = self.response.weight.device
+        return self.network.features(torch.from_numpy(window)[None, None].to(device))
 
 
 @dataclass
@@ -136,7 +127,7 @@ def refine(
         )
     voted = config.unify == "supervoxels"
     segments = map_lanes(lambda w: _segments(w, config, device), sample, lanes) if voted else None
-    model = Response(network, config.classes, seed).to(device)
+    model = Model(network, config.classes, seed).to(device)
     with refuse_when_memory_ends((1, *sample.shape[1:])):
         report, sound = _iterate(model, sample, segments, config)
         weight, bias, labels = _settle(model, sample, report, sound)
@@ -172,15 +163,11 @@ def _segments(window: NDArray[np.float32], config: RefineConfig, device: str) ->
     )
 
 
-def _tensor(model: Response, window: NDArray[np.float32]) -> Tensor:
-    return torch.from_numpy(window)[None, None].to(model.head.weight.device)
-
-
 State = dict[str, Tensor]
 
 
 def _iterate(
-    model: Response,
+    model: Model,
     sample: NDArray[np.float32],
     segments: list[Labels] | None,
     config: RefineConfig,
@@ -193,10 +180,12 @@ def _iterate(
     report: dict[str, Any] = {"iterations": 0, "stop": "iterations", "loss": None}
     for step in range(config.iterations):
         window = step % len(sample)
-        response = model(_tensor(model, sample[window]))
-        finite = bool(torch.isfinite(response.detach()).all())
+        features = model.features(sample[window])
+        seen = moments([features])
+        finite = bool(torch.isfinite(seen.covariance).all())
         if finite:
-            progress.see(window, response_labels(response), config.tolerance)
+            labels = model.response.labels(features, seen)
+            progress.see(window, labels, config.tolerance)
         stop = _verdict(progress, len(sample), config) if finite else "not_finite"
         if stop in ("collapsed", "not_finite"):
             model.load_state_dict(sound)
@@ -208,7 +197,12 @@ def _iterate(
         if segments is not None:
             target = majority_vote(target, segments[window], config.classes)
         smooth = 0.0 if segments is not None else CONTINUITY
-        report["loss"] = _descend(model, optimizer, response, target, smooth)
+        optimizer.zero_grad()
+        loss, gradient = model.response.descend(features, seen, target, smooth=smooth)
+        torch.autograd.backward(features, gradient)
+        nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM, foreach=False)
+        optimizer.step()
+        report["loss"] = float(loss)
         report["iterations"] = step + 1
     return report, sound
 
@@ -223,65 +217,13 @@ def _verdict(progress: Progress, windows: int, config: RefineConfig) -> str:
     return "converged" if progress.calm_steps >= config.patience else ""
 
 
-def _descend(
-    model: Response, optimizer: torch.optim.SGD, response: Tensor, target: Labels, smooth: float
-) -> float:
-    """Take one step down the mean cross-entropy against `target`; return the loss.
-
-    `smooth` weighs the continuity loss, which joins it.
-
-    The gradient with respect to the response is written out (softmax minus one-hot): torch's
-    own has no deterministic form for volumes on a GPU.
-    """
-    chosen = torch.from_numpy(target)[None, None].to(response.device, torch.int64)
-    log_probability = torch.log_softmax(response.detach(), dim=1)
-    loss = -log_probability.gather(1, chosen).mean()
-    gradient = log_probability.exp_()
-    gradient.scatter_(1, chosen, gradient.gather(1, chosen) - 1).div_(chosen.numel())
-    if smooth:
-        rough, slope = continuity(response.detach())
-        loss += smooth * rough
-        gradient += smooth * slope
-    optimizer.zero_grad()
-    torch.autograd.backward(response, gradient)
-    nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM, foreach=False)
-    optimizer.step()
-    return float(loss)
-
-
-def continuity(response: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the continuity loss of a response map and its gradient.
-
-    The loss is the sum over axes of the mean \\|difference\\| between neighbours along the
-    axis, of all classes (Kim, Kanezaki and Tanaka, TIP 2020).
-
-    Parameters
-    ----------
-    response
-        ``(1, classes, *spatial)``, no edge below 2.
-
-    Returns
-    -------
-    loss, gradient
-        A scalar, and a tensor of the response's shape.
-    """
-    loss, gradient = response.new_zeros(()), torch.zeros_like(response)
-    for axis in range(2, response.dim()):
-        difference = response.diff(dim=axis)
-        loss += difference.abs().mean()
-        slope = difference.sign() / difference.numel()
-        edge = response.shape[axis]
-        gradient.narrow(axis, 1, edge - 1).add_(slope)
-        gradient.narrow(axis, 0, edge - 1).sub_(slope)
-    return loss, gradient
-
-
-def _snapshot(model: Response) -> State:
+def _snapshot(model: Model) -> State:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
+@torch.no_grad()
 def _settle(
-    model: Response, sample: NDArray[np.float32], report: dict[str, Any], sound: State
+    model: Model, sample: NDArray[np.float32], report: dict[str, Any], sound: State
 ) -> tuple[Tensor, Tensor, NDArray[np.uint16]]:
     """Freeze the head, and fall back to the sound state where the last step broke something.
 
@@ -292,50 +234,20 @@ def _settle(
     labels
         ``(N, *spatial)``, the label of each voxel of the sample under the frozen head.
     """
-    weight, bias = _frozen_head(model, sample)
+
+    def settled() -> tuple[Tensor, Tensor, NDArray[np.uint16]]:
+        seen = moments(model.features(window) for window in sample)
+        labels = [model.response.labels(model.features(window), seen) for window in sample]
+        return *model.response.folded(seen), np.stack(labels)
+
+    weight, bias, labels = settled()
     finite = bool(torch.isfinite(weight).all() and torch.isfinite(bias).all())
-    labels = _label(model, sample, weight, bias)
     if finite and labels.min() < labels.max():
         return weight, bias, labels
     if report["stop"] == "iterations":
         report["stop"] = "collapsed" if finite else "not_finite"
     model.load_state_dict(sound)
-    weight, bias = _frozen_head(model, sample)
-    return weight, bias, _label(model, sample, weight, bias)
-
-
-@torch.no_grad()
-def _frozen_head(model: Response, sample: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-    """Return the head's weight and bias with the sample's statistics folded in.
-
-    The response is linear in the features, so its mean and variance over all voxels of
-    the sample follow from the features' own, summed in float64 in the sample's order.
-    """
-    device, channels = model.head.weight.device, model.head.weight.shape[1]
-    first = torch.zeros(channels, dtype=torch.float64, device=device)
-    second = torch.zeros(channels, channels, dtype=torch.float64, device=device)
-    for window in sample:
-        features = model.network.features(_tensor(model, window))[0].flatten(1).double()
-        first += features.sum(dim=1)
-        second += features @ features.T
-    mean = first / sample.size
-    covariance = second / sample.size - torch.outer(mean, mean)
-    weight = model.head.weight.double()
-    variance = ((weight @ covariance) * weight).sum(dim=1).clamp(min=0)
-    scale = model.norm.weight / torch.sqrt(variance + model.norm.eps)
-    bias = model.norm.bias - scale * (weight @ mean)  # the head's own bias cancels
-    return (weight * scale[:, None]).float(), bias.float()
-
-
-@torch.no_grad()
-def _label(
-    model: Response, sample: NDArray[np.float32], weight: Tensor, bias: Tensor
-) -> NDArray[np.uint16]:
-    maps = [
-        response_labels(pointwise(model.network.features(_tensor(model, window)), weight, bias))
-        for window in sample
-    ]
-    return np.stack(maps)
+    return settled()
 
 
 def _salient_labels(

@@ -6,9 +6,7 @@ Knows what refinement left behind, not how it came about.
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tomoseg.config import Precision
@@ -134,12 +132,6 @@ class Refined:
             device=device,
             precision=precision,
         )
-
-
-def response_labels(response: Tensor) -> NDArray[np.uint16]:
-    """Return the strongest class of each voxel of a ``(1, classes, *spatial)`` map."""
-    labels: NDArray[np.uint16] = response.detach().argmax(dim=1)[0].cpu().numpy().astype(np.uint16)
-    return labels
 
 
 def salient_mass(response: Tensor, salient: list[int]) -> Tensor:

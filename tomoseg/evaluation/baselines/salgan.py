@@ -4,7 +4,7 @@ The published weights are of photographs and out of reach.
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ RATE, ADVERSARIAL_RATE = 1e-3, 1e-4
 
 WARM_UP = 0.75
 """Share of the steps with the content loss alone, as in the paper before the adversary."""
+
+Network = TypeVar("Network", bound=nn.Module)
 
 MULTIPLE = 2 ** (len(VGG16) - 1)
 _KEY = "tomoseg_salgan"
@@ -192,9 +194,9 @@ def train_salgan(
         Share of the published channels.
     """
     lane_setup()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model, critic = Generator(dim, width), Discriminator(dim, width)
+    generator = torch.Generator().manual_seed(seed)
+    model = _fresh(Generator(dim, width), generator)
+    critic = _fresh(Discriminator(dim, width), generator)
     descent = torch.optim.Adam(model.parameters(), RATE)
     judging = torch.optim.Adam(critic.parameters(), ADVERSARIAL_RATE)
     for step in range(steps):
@@ -211,6 +213,16 @@ def train_salgan(
             torch.autograd.backward(critic_loss(critic, image, saliency, truth))
             judging.step()
     return model.eval().requires_grad_(False)
+
+
+def _fresh(network: Network, generator: torch.Generator) -> Network:
+    """Draw a network's weights as torch does by default, but from a generator of their own."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
+            bound = module.weight[0].numel() ** -0.5
+            for parameter in module.parameters():
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    return network
 
 
 def _pooled(x: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ def doctor(as_json: bool, quiet: bool, verbose: bool) -> int:
         "versions": {name: _version(name) for name in LIBRARIES},
         "cores": len(os.sched_getaffinity(0)),
         "devices": _devices(),
+        "bfloat16": _bfloat16(),
         "temporary_folder": tempfile.gettempdir(),
         "temporary_free_bytes": shutil.disk_usage(tempfile.gettempdir()).free,
         "self_test": _self_test(),
@@ -58,6 +59,16 @@ def _devices() -> list[str]:
 
     names = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     return [f"cpu ({torch.backends.cpu.get_cpu_capability()})", *names]
+
+
+def _bfloat16() -> list[str]:
+    """Return the devices that ``segment --precision bfloat16`` is faster on."""
+    import torch
+
+    from tomoseg.saliency.lanes import has_bfloat16
+
+    names = ["cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
+    return [name for name in names if has_bfloat16(name)]
 
 
 def _self_test() -> str:

@@ -117,6 +117,13 @@ def resolve_device(name: str) -> str:
     return found
 
 
+def has_bfloat16(device: str) -> bool:
+    """Tell whether a device of this machine computes in bfloat16, and does not imitate it."""
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def require_precision(precision: Precision, device: str) -> None:
     """Refuse a precision that the device has no instructions for.
 
@@ -125,13 +132,7 @@ def require_precision(precision: Precision, device: str) -> None:
     RequestError
         Where bfloat16 is asked of a processor or a GPU that would only imitate it.
     """
-    if precision == "float32":
-        return
-    if device.startswith("cuda"):
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if not able:
+    if precision == "bfloat16" and not has_bfloat16(device):
         raise RequestError(
             f"precision: {device} has no instructions for bfloat16.", "Leave --precision out."
         )

@@ -120,7 +120,7 @@ class RefineConfig:
     sigma: float = 1.0
     learning_rate: float | None = None
     momentum: float = 0.9
-    sharpness: float = 1.25
+    sharpness: float = 1.5
     supervoxel_weight: float = 0.0
     min_labels: int = 2
     tolerance: float = 0.002

@@ -212,6 +212,8 @@ def _refine(networks: Networks, dim: int, *, thorough: bool) -> list[Method]:
     made = {
         "self-training, 4 steps": dataclasses.replace(teacher, iterations=4),
         "self-training, 16 steps": dataclasses.replace(teacher, iterations=16),
+        "self-training, sharpness 1.25": dataclasses.replace(teacher, sharpness=1.25),
+        "self-training, sharpness 2": dataclasses.replace(teacher, sharpness=2.0),
         "self-training in supervoxels": dataclasses.replace(
             teacher, supervoxel_weight=0.5, supervoxel_edge=3, compactness=1.0
         ),

@@ -132,7 +132,7 @@ class Response(nn.Module):
         deviation = self._deviation(seen)
         gain = (self.scale / deviation).float()
         loss = rows.new_zeros((), dtype=torch.float64)
-        ups = loss.new_zeros(len(gain))  # sums of the map's gradient, and of it times features
+        summed = loss.new_zeros(len(gain))  # sums of the map's gradient, and of it times features
         products = loss.new_zeros(self.weight.shape)
         for part, response in self._parts(rows, seen, whole=bool(smooth)):
             centred = rows[part] - seen.mean.float()
@@ -144,17 +144,17 @@ class Response(nn.Module):
                 rough, more = continuity(response.T.reshape(1, -1, *features.shape[2:]))
                 loss += smooth * rough
                 slope += smooth * more.flatten(2)[0].T
-            ups += slope.sum(dim=0)
+            summed += slope.sum(dim=0)
             products += slope.T @ centred
             torch.mm(slope * gain, self.weight, out=gradient[part])
         # the normalisation's own share: its mean and variance move with the features
         weight = self.weight.double()
         along = (products * weight).sum(dim=1) / deviation
-        self.shift.grad, self.scale.grad = ups.float(), along.float()
+        self.shift.grad, self.scale.grad = summed.float(), along.float()
         spread = weight @ seen.covariance
         moved = products - (along / deviation)[:, None] * spread
         self.weight.grad = (gain[:, None] * moved).float()
-        common = (gain * ups / len(rows)) @ weight
+        common = (gain * summed / len(rows)) @ weight
         turned = weight.T @ ((gain * along / deviation / len(rows))[:, None] * weight)
         gradient -= (rows - seen.mean.float()) @ turned.float() + common.float()
         shape = (1, *features.shape[2:], features.shape[1])

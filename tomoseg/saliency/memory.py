@@ -16,7 +16,7 @@ FRAGMENTATION = 1.7
 """Resident over living bytes at most: pieces too small to go back to the system stay."""
 
 FORWARD_FIXED_BYTES = 5 * 2**20
-REFINE_FIXED_BYTES = 40 * 2**20
+REFINE_FIXED_BYTES = 44 * 2**20
 """Alive whatever the window: small buffers, parts of a response map, what SLIC's first call
 loads."""
 

@@ -33,7 +33,8 @@ TOGETHER = 2
 
 GRADIENT_NORM = 1.0
 RUN_AWAY = 2.0
-"""Refinement ends where the student's mean saliency leaves the teacher's by this factor."""
+"""Refinement ends where the student's mean saliency leaves the teacher's, as it was and sharpened,
+by this factor."""
 
 ICE = 0.01
 """Mean saliency below which the teacher says nothing worth learning."""
@@ -86,7 +87,9 @@ def self_train(
             report: dict[str, Any] = {"iterations": 0, "stop": "ice", "loss": None}
         else:
             report = _learn(student, windows, targets, config, seed, lanes)
-            if _ran_away(Predictor(student, device=device), windows, targets):
+            teachers = (targets, [sharpened(t, 1 / config.sharpness) for t in targets])
+            wanted = [float(np.mean(maps)) for maps in teachers]
+            if _ran_away(Predictor(student, device=device), windows, wanted):
                 report["stop"] = "ran_away"
     if report["stop"] in ("not_finite", "ran_away"):
         student = copy.deepcopy(network).to(device)
@@ -194,11 +197,10 @@ def _learn(
     return report
 
 
-def _ran_away(model: SaliencyModel, windows: Sequence[Window], targets: Sequence[Window]) -> bool:
-    """Tell whether what is salient to the student in all windows is far from the teacher's."""
+def _ran_away(model: SaliencyModel, windows: Sequence[Window], wanted: Sequence[float]) -> bool:
+    """Tell whether what is salient to the student in all windows is far from all that is wanted."""
     mean = float(np.mean([model.saliency(window[None]) for window in windows]))
-    wanted = float(np.mean(targets))
-    near = mean <= RUN_AWAY * wanted + ICE and wanted <= RUN_AWAY * mean + ICE
+    near = mean <= RUN_AWAY * max(wanted) + ICE and min(wanted) <= RUN_AWAY * mean + ICE
     return not near  # NaN is not near either
 
 

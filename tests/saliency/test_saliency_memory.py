@@ -9,7 +9,8 @@ from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
 from tomoseg.saliency.memory import (
     FRAGMENTATION,
-    SELF_TRAINING_CLASSES,
+    PER_CLASS,
+    SELF_TRAINING,
     forward_bytes,
     parameter_count,
     refine_bytes,
@@ -104,19 +105,19 @@ def test_forward_bytes_are_those_alive_and_an_allowance(
 @glibc
 @pytest.mark.parametrize("more", [(0, 0, 0, 0, 0), (2, 2, 1, 1, 0)])
 @pytest.mark.parametrize(
-    ("rule", "base", "windows", "classes", "whole"),
+    ("rule", "base", "windows", "classes", "beside"),
     [
         ("majority", 4, 2, 100, 0),
-        ("majority continuity", 4, 2, 40, 40),
-        ("teacher", 8, 2, 0, SELF_TRAINING_CLASSES),
+        ("majority continuity", 4, 2, 40, 40 * PER_CLASS),
+        ("teacher", 8, 2, 0, SELF_TRAINING),
     ],
 )
 def test_refine_bytes_are_those_alive_and_an_allowance(
-    rule: str, base: int, windows: int, classes: int, whole: int, more: tuple[int, ...]
+    rule: str, base: int, windows: int, classes: int, beside: float, more: tuple[int, ...]
 ) -> None:
     used = measured(rule, base, 48, windows, max(2, classes), 0, *more, living=True)
     architecture = Architecture(base_channels=base, decoder_convolutions=more)
-    bound = refine_bytes(architecture, (48,) * 3, classes=whole, windows=windows)
+    bound = refine_bytes(architecture, (48,) * 3, beside=beside, windows=windows)
     assert used <= bound / FRAGMENTATION <= 1.5 * used
 
 

@@ -25,7 +25,7 @@ from tomoseg.geometry import Lattice
 from tomoseg.io.omezarr import read_attributes, segmented_from
 from tomoseg.io.volume import Triple, Volume, open_volume
 from tomoseg.saliency.lanes import require_precision, resolve_device
-from tomoseg.saliency.memory import SELF_TRAINING_CLASSES, forward_bytes, refine_bytes
+from tomoseg.saliency.memory import PER_CLASS, SELF_TRAINING, forward_bytes, refine_bytes
 from tomoseg.saliency.weights import Card, load
 
 logger = logging.getLogger(__name__)
@@ -227,13 +227,15 @@ def _plan(source: Source, config: SegmentConfig, card: Card) -> Plan:
     window = plan.window_shape
     memory = [forward_bytes(card.architecture, window)]
     if config.refine.scope != "none":
-        classes = config.refine.classes if config.refine.unify == "continuity" else 0
+        beside = 0.0
         if config.refine.rule == "teacher":
-            classes = SELF_TRAINING_CLASSES
+            beside = SELF_TRAINING
+        elif config.refine.unify == "continuity":
+            beside = PER_CLASS * config.refine.classes
         one = config.refine.scope == "block"
         refined = window if one else (BLOCK,) * 3
         windows = 1 if one else config.refine.sample_blocks
-        memory.append(refine_bytes(card.architecture, refined, classes=classes, windows=windows))
+        memory.append(refine_bytes(card.architecture, refined, beside=beside, windows=windows))
     return dataclasses.replace(plan, lane_bytes=max(memory))
 
 

@@ -35,10 +35,12 @@ PER_CONVOLUTION = 2.0
 """Values that a refinement keeps for each convolution of the decoder, of its level's."""
 
 PER_CLASS = 6.0
+"""Values of a response map that is there as a whole, as the continuity loss has it."""
+
 PER_SAMPLED_WINDOW = 2.0
 
-SELF_TRAINING_CLASSES = 11
-"""What self-training holds at its peak, as if it had a response map of so many classes."""
+SELF_TRAINING = 66.0
+"""Values for each voxel that self-training holds at its peak, beside what any refinement does."""
 
 FURTHER_OF_BATCH = 0.7
 """What each further window of a batch adds, as a share of the first."""
@@ -87,7 +89,7 @@ def forward_bytes(architecture: Architecture, window: tuple[int, ...], batch: in
 
 
 def refine_bytes(
-    architecture: Architecture, window: tuple[int, ...], *, classes: int, windows: int = 1
+    architecture: Architecture, window: tuple[int, ...], *, beside: float = 0.0, windows: int = 1
 ) -> int:
     """Return the peak bytes of one refinement, parameters and optimiser included.
 
@@ -97,9 +99,9 @@ def refine_bytes(
         Of the network.
     window
         Edges of a window in voxels.
-    classes
-        Of a response map that is there as a whole, as the continuity loss has it; without that
-        loss 0, and `SELF_TRAINING_CLASSES` under rule ``teacher``.
+    beside
+        Values for each voxel that come on top: `SELF_TRAINING` under rule ``teacher``, `PER_CLASS`
+        for each class under the continuity loss.
     windows
         Windows in the sample.
     """
@@ -108,7 +110,7 @@ def refine_bytes(
         share = 2**level / 2 ** (architecture.dim * level)  # more channels, fewer voxels
         per_base += PER_CONVOLUTION * convolutions * share
     per_voxel = per_base * architecture.base_channels + alone + architecture.generator_channels
-    per_voxel += PER_CLASS * classes + PER_SAMPLED_WINDOW * (windows - 1)
+    per_voxel += beside + PER_SAMPLED_WINDOW * (windows - 1)
     activations = SLACK * per_voxel * math.prod(window)
     values = activations + REFINE_COPIES * parameter_count(architecture)
     return math.ceil(FRAGMENTATION * (FLOAT * values + REFINE_FIXED_BYTES))

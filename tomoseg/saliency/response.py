@@ -1,4 +1,4 @@
-"""The response map of Algorithm 1: the classes of each voxel, made part by part, never whole.
+"""The response map of Algorithm 1: the classes of each voxel, made part by part.
 
 Features in; labels, losses and gradients out. Knows neither the network that made the
 features nor how labels become targets.
@@ -41,9 +41,8 @@ def moments(maps: Iterable[Tensor]) -> Moments:
     count, first, second = 0, torch.zeros(()), torch.zeros(())
     for features in maps:
         rows = _rows(features)
-        step = max(1, PART // rows.shape[1])
-        for start in range(0, len(rows), step):
-            exact = rows[start : start + step].double()
+        for part in _slices(rows, rows.shape[1]):
+            exact = rows[part].double()
             first, second = first + exact.sum(dim=0), second + exact.T @ exact
         count += len(rows)
     mean = first / count
@@ -96,7 +95,7 @@ class Response(nn.Module):
         ndarray
             ``(*spatial)``; of equal ones the first.
         """
-        parts = [part.argmax(dim=1) for _, part in self._parts(_rows(features), seen)]
+        parts = [response.argmax(dim=1) for *_, response in self._parts(_rows(features), seen)]
         found = torch.cat(parts).view(features.shape[2:])
         return found.cpu().numpy().astype(np.uint16)
 
@@ -134,8 +133,7 @@ class Response(nn.Module):
         loss = rows.new_zeros((), dtype=torch.float64)
         summed = loss.new_zeros(len(gain))  # sums of the map's gradient, and of it times features
         products = loss.new_zeros(self.weight.shape)
-        for part, response in self._parts(rows, seen, whole=bool(smooth)):
-            centred = rows[part] - seen.mean.float()
+        for part, centred, response in self._parts(rows, seen, whole=bool(smooth)):
             slope = torch.log_softmax(response, dim=1)
             loss -= slope.gather(1, chosen[part]).sum() / len(rows)
             slope.exp_()
@@ -168,15 +166,17 @@ class Response(nn.Module):
 
     def _parts(
         self, rows: Tensor, seen: Moments, *, whole: bool = False
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the map's parts, ``(voxels, classes)``, in order, and which voxels they are."""
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield the map's parts in order: which voxels, their features less the mean, their map.
+
+        The latter two are ``(voxels, channels)`` and ``(voxels, classes)``.
+        """
         gain = (self.scale / self._deviation(seen)).float()
         weight, mean = gain[:, None] * self.weight, seen.mean.float()
-        values = PART if rows.device.type == "cpu" else PART_ON_GPU
-        step = len(rows) if whole else max(1, values // len(gain))
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            yield part, torch.addmm(self.shift, rows[part] - mean, weight.T)
+        parts = [slice(len(rows))] if whole else _slices(rows, len(gain))
+        for part in parts:
+            centred = rows[part] - mean
+            yield part, centred, torch.addmm(self.shift, centred, weight.T)
 
 
 def continuity(response: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,3 +209,9 @@ def continuity(response: Tensor) -> tuple[Tensor, Tensor]:
 def _rows(features: Tensor) -> Tensor:
     """Return ``(1, channels, *spatial)`` features as ``(voxels, channels)``."""
     return features.detach().movedim(1, -1).reshape(-1, features.shape[1])
+
+
+def _slices(rows: Tensor, values: int) -> list[slice]:
+    """Return the parts of voxels that are made at once, of so many values each."""
+    step = max(1, (PART if rows.device.type == "cpu" else PART_ON_GPU) // values)
+    return [slice(start, start + step) for start in range(0, len(rows), step)]

@@ -277,6 +277,20 @@ def test_zeros_replace_what_was_there_and_have_no_file(tmp_path: Path, version: 
     assert not store.read(box).any()
 
 
+def test_zeros_within_a_shard_are_compressed_not_looked_for(tmp_path: Path) -> None:
+    layout = layout_at(tmp_path / "x.zarr", shape=(32, 32, 32))
+    create(layout, {})
+    store, box = ArrayStore(layout, "image", 0), whole(layout.shape)
+    data = np.zeros(layout.shape, np.uint8)
+    data[0, 0, 0] = 1
+    store.write_shard(box, data)
+    (file,) = store.files(box)
+    checksum, chunks = 4, 8
+    index = np.frombuffer(file.read_bytes()[:-checksum][-16 * chunks :], "<u8").reshape(chunks, 2)
+    assert (index[:, 1] < file.stat().st_size).all()  # what is not there has the largest number
+    np.testing.assert_array_equal(store.read(box), data)
+
+
 def test_digest_is_of_the_decoded_voxels(tmp_path: Path) -> None:
     import hashlib
 

@@ -16,7 +16,7 @@ from tomoseg.saliency.initialise import (
     without_attention,
 )
 from tomoseg.saliency.lanes import lane_setup
-from tomoseg.saliency.layers import convolve
+from tomoseg.saliency.layers import convolve, pointwise
 from tomoseg.saliency.usalnet import SIDE_LOSS_WEIGHTS, deep_supervision_loss
 from tomoseg.saliency.weights import digest, state_of
 
@@ -213,3 +213,20 @@ def test_gradient_of_a_thin_map_in_bfloat16_holds_nothing_that_nobody_wrote() ->
             y = convolve(noise(2, 8, 2, 8, 8).bfloat16(), weight)
         (gradient,) = torch.autograd.grad(y.sum(), [weight])
         assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("edges", [(4, 6, 10), (6, 10)])
+@pytest.mark.parametrize("outputs", [1, 5])
+def test_a_kernel_of_one_learns_what_it_says(edges: tuple[int, ...], outputs: int) -> None:
+    x, weight, bias = noise(2, 3, *edges), noise(outputs, 3), noise(outputs)
+    learning = [tensor.clone().requires_grad_(True) for tensor in (x, weight, bias)]
+    y = pointwise(*learning)
+    gradients = torch.autograd.grad(y, learning, noise(*y.shape))
+    with torch.no_grad():
+        torch.testing.assert_close(pointwise(x, weight, bias), y)
+    exact = [tensor.double().requires_grad_(True) for tensor in (x, weight, bias)]
+    product = torch.einsum("ni...,oi->no...", exact[0], exact[1])
+    product = product + exact[2].view(-1, *[1] * len(edges))
+    wanted = torch.autograd.grad(product, exact, noise(*y.shape).double())
+    for found, expected in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(found, expected.float())

@@ -167,11 +167,8 @@ class ArrayStore:
             ),
         ):
             self._array = zarr.open_array(
-                LocalStore(layout.path),
-                path=layout.array_path(kind, level),
-                mode="r+",
-                config={"write_empty_chunks": layout.version == "0.5"},
-            )
+                LocalStore(layout.path), path=layout.array_path(kind, level), mode="r+"
+            ).with_config({"write_empty_chunks": layout.version == "0.5"})
         if (self._array.shape, self._array.dtype) != (self.shape, self.dtype):
             raise StorageError(
                 f"{self._folder}: expected {self.shape} {self.dtype}, "

@@ -245,7 +245,7 @@ def test_init_starts_from_weights(tmp_path: Path) -> None:
 def test_another_recipe_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         train(request(tmp_path), StopAfter(1))
-    with pytest.raises(FingerprintError, match=r"recipe\.seed was 0, is 1"):
+    with pytest.raises(FingerprintError, match=r"recipe\.seed was 0, now 1"):
         train(request(tmp_path, tiny(seed=1)))
     train(request(tmp_path, tiny(seed=1, steps=1), overwrite=True))
 
@@ -253,7 +253,7 @@ def test_another_recipe_is_refused_by_name(tmp_path: Path) -> None:
 def test_another_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         train(request(tmp_path), StopAfter(1))
-    with pytest.raises(FingerprintError, match=r"data\.tomograms was 3, is 4"):
+    with pytest.raises(FingerprintError, match=r"data\.tomograms was 3, now 4"):
         train(request(tmp_path, training=Balls("train", count=4)))
 
 

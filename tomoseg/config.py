@@ -191,7 +191,8 @@ class SegmentConfig:
         eight times the computing for volumes.
     precision
         In which windows are computed: ``bfloat16`` holds half as much and is faster where the
-        hardware has it; saliency differs by less than a step of 255. Refinement stays in float32.
+        hardware has it; saliency differs by less than a step of 255. Self-training follows it,
+        Algorithm 1 stays in float32.
     threshold
         Saliency from which a voxel belongs to the mask.
     contrast

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from tomoseg.blockwise.plan import BASE_BYTES, Plan, check_fingerprint, fingerprint
+from tomoseg.blockwise.plan import BASE_BYTES, METHOD, Plan, check_fingerprint, fingerprint
 from tomoseg.blockwise.resample import Resampling
 from tomoseg.config import RefineConfig, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
@@ -130,7 +130,7 @@ def test_the_fingerprint_names_what_differs():
 
 def test_an_output_of_an_earlier_method_is_not_gone_on_with():
     earlier = {key: value for key, value in identity().items() if key != "method"}
-    with pytest.raises(FingerprintError, match="method was absent, now 4"):
+    with pytest.raises(FingerprintError, match=f"method was absent, now {METHOD}"):
         check_fingerprint(earlier, identity())
 
 

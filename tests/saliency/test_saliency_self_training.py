@@ -7,9 +7,11 @@ import torch
 from saliency_toys import FLAT, SMALL, spheres
 
 from tomoseg.config import RefineConfig
+from tomoseg.errors import RequestError
 from tomoseg.saliency import self_training
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
+from tomoseg.saliency.lanes import require_precision
 from tomoseg.saliency.predict import Predictor
 from tomoseg.saliency.refine import refine
 from tomoseg.saliency.refined import Refined
@@ -40,7 +42,7 @@ def test_the_network_comes_to_say_what_its_views_agree_on() -> None:
     network = opinionated()
     refined = refine(network, WINDOWS, CONFIG, seed=0)
     assert refined.report["iterations"] == CONFIG.iterations
-    targets = teach(network, WINDOWS, CONFIG, lanes=1, device="cpu")
+    targets = teach(Predictor(network), WINDOWS, CONFIG)
     for window, target in zip(WINDOWS, targets, strict=True):
         before = Predictor(network).saliency(window[None])[0]
         after = refined.saliency(window[None])[0]
@@ -83,6 +85,23 @@ def test_bits_follow_from_the_seed_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.saliency(WINDOWS[0][None]), one)
 
 
+def test_bfloat16_teaches_the_same() -> None:
+    try:
+        require_precision("bfloat16", "cpu")
+    except RequestError as error:
+        pytest.skip(str(error))
+    exact, coarse = (
+        refine(opinionated(), WINDOWS, CONFIG, seed=0, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert coarse.precision == "bfloat16"
+    assert coarse.report["loss"] != exact.report["loss"]
+    assert coarse.report["loss"] == pytest.approx(exact.report["loss"], rel=0.02)
+    learnt, wanted = (model.saliency(WINDOWS[0][None]) for model in (coarse, exact))
+    plain = Predictor(opinionated()).saliency(WINDOWS[0][None])
+    assert np.abs(learnt - wanted).mean() < 0.1 * np.abs(wanted - plain).mean()
+
+
 @pytest.mark.parametrize(
     ("network", "rate", "stop"),
     [
@@ -102,18 +121,18 @@ def test_without_a_lesson_the_network_stays_what_it_was(
 
 def test_the_teacher_does_not_care_how_a_window_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
     network, window = opinionated(), WINDOWS[0]
-    (varied,) = teach(network, [window], CONFIG, lanes=1, device="cpu")
+    (varied,) = teach(Predictor(network), [window], CONFIG)
     monkeypatch.setattr(self_training, "AMPLITUDES", ())
-    (straight,) = teach(network, [window], CONFIG, lanes=1, device="cpu")
+    (straight,) = teach(Predictor(network), [window], CONFIG)
     turned = np.ascontiguousarray(window[::-1, :, ::-1])
-    (other,) = teach(network, [turned], CONFIG, lanes=1, device="cpu")
+    (other,) = teach(Predictor(network), [turned], CONFIG)
     np.testing.assert_allclose(other[::-1, :, ::-1], straight, atol=1e-5)
     assert np.abs(varied - straight).max() > 1e-3  # by the amplitudes alone
 
 
 def test_supervoxels_draw_the_target_together() -> None:
     config = dataclasses.replace(CONFIG, supervoxel_weight=1.0)
-    (target,) = teach(opinionated(), WINDOWS[:1], config, lanes=1, device="cpu")
+    (target,) = teach(Predictor(opinionated()), WINDOWS[:1], config)
     segments = supervoxels(
         WINDOWS[0],
         edge=config.supervoxel_edge,

@@ -12,6 +12,7 @@ from tomoseg.blockwise.blend import Parts
 from tomoseg.blockwise.resample import Resampling
 from tomoseg.config import BLOCK, STRIDE, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
+from tomoseg.fingerprints import differences
 from tomoseg.geometry import Box, Index, Lattice, Window, window_around
 
 IN_FLIGHT = 2
@@ -223,27 +224,12 @@ def check_fingerprint(found: dict[str, Any], wanted: dict[str, Any]) -> None:
     FingerprintError
         Naming everything that differs.
     """
-    before, now = _flatten(found), _flatten(wanted)
-    differing = [
-        f"{key} was {before.get(key, 'absent')}, now {now.get(key, 'absent')}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
+    differing = differences(found, wanted)
     if differing:
         raise FingerprintError(
             f"the output was begun with another request: {'; '.join(differing)}.",
             "Repeat the request that began it, choose another --out, or give --overwrite.",
         )
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
 
 
 def _gib(size: int) -> str:

@@ -158,8 +158,14 @@ class Worker:
         if config.refine.scope != "block":
             return self._model
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-        refined = refine(self._network, [values], config.refine, seed=seed, device=self.job.device)
-        refined.precision = config.precision
+        refined = refine(
+            self._network,
+            [values],
+            config.refine,
+            seed=seed,
+            device=self.job.device,
+            precision=config.precision,
+        )
         return self._flipped(refined)
 
     def _normalised(self, values: NDArray[Any], window: Window) -> NDArray[np.float32]:
@@ -187,6 +193,7 @@ class Worker:
                 seed=self.job.config.seed,
                 lanes=self.job.lanes,
                 device=self.job.device,
+                precision=self.job.config.precision,
             )
             temporary = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
             refined.to_file(temporary)

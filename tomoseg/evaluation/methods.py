@@ -142,7 +142,7 @@ def _model(
     model: SaliencyModel = Predictor(network, precision=config.precision)
     if config.refine.scope != "none":
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-        model = refine(network, windows, config.refine, seed=seed)
+        model = refine(network, windows, config.refine, seed=seed, precision=config.precision)
     return Flipped(model) if config.tta else model
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from tomoseg.errors import FingerprintError, OutputExistsError
+from tomoseg.fingerprints import differences
 from tomoseg.io.storage import fsync, storage_errors
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import Card, read_tensors, save, write_tensors
@@ -181,25 +182,9 @@ def _replace(partial: Path, path: Path) -> None:
 
 
 def _require_same(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    before, now = _flat(found), _flat(expected)
-    different = sorted(
-        name for name in before.keys() | now.keys() if before.get(name) != now.get(name)
-    )
-    if different:
-        listed = "; ".join(f"{n} was {before.get(n)}, is {now.get(n)}" for n in different[:5])
+    if different := differences(found, expected):
         raise FingerprintError(
-            f"{path}: holds another training: {listed}.",
+            f"{path}: holds another training: {'; '.join(different)}.",
             "Repeat its command to go on with it, choose another folder, or replace it with "
             "--overwrite.",
         )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values by dotted names, in the form that JSON gives them."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tomoseg.config import RefineConfig
+from tomoseg.config import Precision, RefineConfig
 from tomoseg.errors import RequestError
 from tomoseg.saliency.lanes import lane_setup, map_lanes
 from tomoseg.saliency.predict import Predictor, refuse_when_memory_ends, require_finite
@@ -82,6 +82,7 @@ def refine(
     lanes: int = 1,
     batch: int = 1,
     device: str = "cpu",
+    precision: Precision = "float32",
 ) -> Refined:
     """Refine a copy of `network` on unlabelled windows; both scopes are this function.
 
@@ -99,8 +100,9 @@ def refine(
         Of the head's initial weights, from (run seed, block index).
     lanes
         Threads for what can be done window by window; the bits do not depend on it.
-    batch, device
-        As for `tomoseg.saliency.predict.Predictor`.
+    batch, device, precision
+        As for `tomoseg.saliency.predict.Predictor`. Algorithm 1 votes in float32 whatever the
+        precision, which is that of what it returns.
 
     Returns
     -------
@@ -123,7 +125,14 @@ def refine(
     sample = _checked(network, windows)
     if config.rule == "teacher":
         return self_train(
-            network, list(sample), config, seed=seed, lanes=lanes, batch=batch, device=device
+            network,
+            list(sample),
+            config,
+            seed=seed,
+            lanes=lanes,
+            batch=batch,
+            device=device,
+            precision=precision,
         )
     voted = config.unify == "supervoxels"
     segments = map_lanes(lambda w: _segments(w, config, device), sample, lanes) if voted else None
@@ -137,7 +146,16 @@ def refine(
     report["salient_labels"] = salient
     report["salient_fraction"] = float(counts[salient].sum() / counts.sum())
     logger.info("refined: %s", report)
-    return Refined(model.network, weight, bias, salient, report, batch=batch, device=device)
+    return Refined(
+        model.network,
+        weight,
+        bias,
+        salient,
+        report,
+        batch=batch,
+        device=device,
+        precision=precision,
+    )
 
 
 def _checked(network: USalNet, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

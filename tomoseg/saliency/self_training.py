@@ -6,6 +6,7 @@ target of a few steps of all weights.
 """
 
 import copy
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tomoseg.config import RefineConfig
+from tomoseg.config import Precision, RefineConfig
 from tomoseg.saliency.lanes import lane_setup, map_lanes
 from tomoseg.saliency.predict import Flipped, Predictor, SaliencyModel, refuse_when_memory_ends
 from tomoseg.saliency.refined import Refined
@@ -52,6 +53,7 @@ def self_train(
     lanes: int = 1,
     batch: int = 1,
     device: str = "cpu",
+    precision: Precision = "float32",
 ) -> Refined:
     """Refine a copy of `network` on unlabelled windows against what it says of them.
 
@@ -65,7 +67,7 @@ def self_train(
         `iterations`, `rate`, `sharpness`, `supervoxel_weight` and the supervoxels' own.
     seed
         Of the flips.
-    lanes, batch, device
+    lanes, batch, device, precision
         As for `tomoseg.saliency.refine.refine`.
 
     Returns
@@ -80,16 +82,17 @@ def self_train(
     the student as a mean of its steps: so few are noisy.
     """
     lane_setup()
+    predictor = functools.partial(Predictor, device=device, precision=precision)
     student = copy.deepcopy(network).to(device).requires_grad_(True)
     with refuse_when_memory_ends((TOGETHER, *windows[0].shape)):
-        targets = teach(network, windows, config, lanes=lanes, device=device)
+        targets = teach(predictor(network), windows, config, lanes=lanes)
         if np.mean(targets) < ICE:
             report: dict[str, Any] = {"iterations": 0, "stop": "ice", "loss": None}
         else:
-            report = _learn(student, windows, targets, config, seed, lanes)
+            report = _learn(student, windows, targets, config, seed, lanes, precision)
             teachers = (targets, [sharpened(t, 1 / config.sharpness) for t in targets])
             wanted = [float(np.mean(maps)) for maps in teachers]
-            if _ran_away(Predictor(student, device=device), windows, wanted):
+            if _ran_away(predictor(student), windows, wanted):
                 report["stop"] = "ran_away"
     if report["stop"] in ("not_finite", "ran_away"):
         student = copy.deepcopy(network).to(device)
@@ -97,26 +100,30 @@ def self_train(
     report |= {"labels": 2, "salient_labels": [1], "salient_fraction": salient}
     logger.info("refined: %s", report)
     weight, bias = (_two_classes(p) for p in (student.head.weight, student.head.bias))
-    return Refined(student, weight, bias, [1], report, batch=batch, device=device)
+    return Refined(
+        student, weight, bias, [1], report, batch=batch, device=device, precision=precision
+    )
 
 
 def teach(
-    network: USalNet, windows: Sequence[Window], config: RefineConfig, *, lanes: int, device: str
+    model: Predictor, windows: Sequence[Window], config: RefineConfig, *, lanes: int = 1
 ) -> list[Window]:
     """Return the target of each window: the sharpened mean of views, drawn together.
 
     Parameters
     ----------
-    network, windows, config, lanes, device
+    model
+        Whose views they are.
+    windows, config, lanes
         As for `self_train`.
     """
-    views = Flipped(Predictor(network, device=device), AMPLITUDES)
+    views = Flipped(model, AMPLITUDES)
 
     def target(window: Window) -> Window:
         mean = views.saliency(window[None])[0]
         if config.supervoxel_weight:
             mean += config.supervoxel_weight * (
-                _drawn_together(mean, window, config, device) - mean
+                _drawn_together(mean, window, config, model.device) - mean
             )
         return sharpened(mean, config.sharpness).astype(np.float32)
 
@@ -153,6 +160,7 @@ def _learn(
     config: RefineConfig,
     seed: int,
     lanes: int,
+    precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Take the steps, and leave the student with the mean of its weights over the later half.
 
@@ -168,7 +176,9 @@ def _learn(
         """Return loss and gradients of one window, flipped."""
         place, flips = turn
         x, target = (_tensor(a[place], flips, parameters[0].device) for a in (windows, targets))
-        loss = nn.functional.binary_cross_entropy_with_logits(student.logits(x), target)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = student.logits(x).float()
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, target)
         return float(loss.detach()), torch.autograd.grad(loss, parameters)
 
     for step in range(config.iterations):

@@ -2,6 +2,7 @@
 # make test   everything that CI checks
 # make check  the static checks alone
 # make browser  a Chromium for the test of the report: a Debian package, as root
+# make bench  the parts of a run, timed, beside the last time: see .benchmarks/
 # make docs   the documentation as a site: see site/index.html
 
 VENV ?= .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check browser docs format clean
+.PHONY: demo test check browser bench docs format clean
 
 demo: $(STAMP)
 	$(BIN)/python benchmarks/demo.py demo
@@ -33,6 +34,11 @@ browser:
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq \
 	  -o DPkg::Lock::Timeout=120 --no-install-recommends chromium-headless-shell >/dev/null \
 	  || echo 'make browser: no Chromium could be installed' >&2
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m pytest benchmarks/parts.py --benchmark-autosave --benchmark-compare \
+	  --benchmark-sort=fullname --benchmark-columns=min,median,rounds
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

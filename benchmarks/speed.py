@@ -1,6 +1,6 @@
 """The whole job against the bare network, and against MONAI's SlidingWindowInferer.
 
-    pip install -c constraints.txt monai
+    pip install -c constraints.txt -e '.[bench]'
     python benchmarks/speed.py --edge 512
 
 One MRC volume, one network, the same windows (edge 128 + 2 * halo, 128 apart). Each way runs

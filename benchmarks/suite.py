@@ -1,6 +1,6 @@
 """The benchmarks of speed and memory, one after the other: JSON, Markdown and a figure.
 
-    pip install -c constraints.txt monai
+    pip install -c constraints.txt -e '.[bench]'
     python benchmarks/suite.py results/ [--quick] [--only speed supervoxels]
 
 Each is a command of its own that can be run alone; what it printed stands in the Markdown as it

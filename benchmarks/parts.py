@@ -86,9 +86,7 @@ def test_window_added(benchmark: Benchmark) -> None:
 
 
 @pytest.fixture(params=["image", "mask", "part"])
-def stored(
-    request: pytest.FixtureRequest, tmp_path: Path, saliency: NDArray[np.uint8]
-) -> Stored:
+def stored(request: pytest.FixtureRequest, tmp_path: Path, saliency: NDArray[np.uint8]) -> Stored:
     """An array of one shard, and what to write."""
     path = str(tmp_path / "x.zarr")
     if request.param == "part":

@@ -161,7 +161,7 @@ def job_queue(jobs: Jobs, stop: threading.Event) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+        from dask_jobqueue.slurm import SLURMCluster
     except ImportError as error:
         raise ExecutorError(
             "--jobqueue: expected the package dask-jobqueue, found none.",
@@ -175,41 +175,14 @@ def job_queue(jobs: Jobs, stop: threading.Event) -> Iterator[Any]:
         tls = security(stack.enter_context(temporary_certificates(folder)))
         submitted: list[str] = []
         stack.callback(_cancel, submitted)
-
-        class RememberedJob(SLURMJob):
-            async def start(self) -> None:
-                try:
-                    await super().start()
-                finally:
-                    if self.job_id:
-                        submitted.append(self.job_id)
-                        logger.info("job %s is submitted", self.job_id)
-
         try:
             cluster = stack.enter_context(
                 SLURMCluster(
-                    job_cls=RememberedJob,  # type: ignore[arg-type]
-                    queue=jobs.partition,
-                    account=jobs.account,
-                    walltime=jobs.walltime,
-                    cores=IN_FLIGHT,  # of the worker's threads; its lanes are ours
-                    job_cpu=jobs.cores,
-                    memory=jobs.memory,
-                    processes=1,
-                    interface=jobs.interface,
-                    python=sys.executable,
-                    job_name="tomoseg-worker",
-                    job_script_prologue=["export OMP_NUM_THREADS=1", *jobs.prologue],
-                    job_extra_directives=[
-                        *([f"--gres=gpu:{jobs.gpus}"] if jobs.gpus else []),
-                        *jobs.sbatch,
-                    ],
-                    log_directory=str(folder),
-                    death_timeout=DEATH_TIMEOUT,
+                    job_cls=_job_noted_in(submitted),
                     protocol="tls://",
                     security=tls,
-                    scheduler_options={"dashboard_address": DASHBOARD},
-                    worker_extra_args=["--dashboard-address", DASHBOARD],
+                    log_directory=str(folder),
+                    **_as_jobqueue_takes(jobs),
                 )
             )
             _ask_slurm(cluster.job_script())
@@ -225,6 +198,46 @@ def job_queue(jobs: Jobs, stop: threading.Event) -> Iterator[Any]:
             if stop.wait(LOOK_SECONDS):
                 raise Stopped("stopped while the jobs were in the queue; they are cancelled.")
         yield client
+
+
+def _job_noted_in(submitted: list[str]) -> Any:
+    """Return the class of jobs that note their numbers in a list, whatever becomes of them."""
+    from dask_jobqueue.slurm import SLURMJob
+
+    class NotedJob(SLURMJob):
+        async def start(self) -> None:
+            try:
+                await super().start()
+            finally:
+                if self.job_id:
+                    submitted.append(self.job_id)
+                    logger.info("job %s is submitted", self.job_id)
+
+    return NotedJob
+
+
+def _as_jobqueue_takes(jobs: Jobs) -> dict[str, Any]:
+    """Return the options of dask-jobqueue that describe the jobs."""
+    return {
+        "queue": jobs.partition,
+        "account": jobs.account,
+        "walltime": jobs.walltime,
+        "cores": IN_FLIGHT,  # of the worker's threads; its lanes are ours
+        "job_cpu": jobs.cores,
+        "memory": jobs.memory,
+        "processes": 1,
+        "interface": jobs.interface,
+        "python": sys.executable,
+        "job_name": "tomoseg-worker",
+        "job_script_prologue": ["export OMP_NUM_THREADS=1", *jobs.prologue],
+        "job_extra_directives": [
+            *([f"--gres=gpu:{jobs.gpus}"] if jobs.gpus else []),
+            *jobs.sbatch,
+        ],
+        "death_timeout": DEATH_TIMEOUT,
+        "scheduler_options": {"dashboard_address": DASHBOARD},
+        "worker_extra_args": ["--dashboard-address", DASHBOARD],
+    }
 
 
 def _ask_slurm(script: str) -> None:

@@ -103,7 +103,7 @@ REFINE_FLAGS = (
     type=click.Choice(get_args(Precision)),
     default=DEFAULT.precision,
     show_default=True,
-    help="Of the windows; bfloat16 takes about half the time where 'tomoseg doctor' lists it.",
+    help="Of windows and self-training; bfloat16 takes half the time where 'doctor' lists it.",
 )
 @click.option(
     "--threshold",

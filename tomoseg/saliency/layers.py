@@ -149,7 +149,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Notes
     -----
     What learns in float32 on a CPU is a matrix product: oneDNN's gradient of a kernel of 1 takes
-    up to ten times as long.
+    several times as long.
     """
     dim = x.dim() - 2
     if torch.is_grad_enabled() and x.device.type == "cpu" and not mixed(x):

@@ -160,7 +160,7 @@ def _learn(
     config: RefineConfig,
     seed: int,
     lanes: int,
-    precision: Precision = "float32",
+    precision: Precision,
 ) -> dict[str, Any]:
     """Take the steps, and leave the student with the mean of its weights over the later half.
 

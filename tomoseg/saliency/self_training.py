@@ -92,7 +92,7 @@ def self_train(
             report = _learn(student, windows, targets, config, seed, lanes, precision)
             teachers = (targets, [sharpened(t, 1 / config.sharpness) for t in targets])
             wanted = [float(np.mean(maps)) for maps in teachers]
-            if _ran_away(predictor(student), windows, wanted):
+            if _ran_away(predictor(student), windows, wanted, lanes):
                 report["stop"] = "ran_away"
     if report["stop"] in ("not_finite", "ran_away"):
         student = copy.deepcopy(network).to(device)
@@ -207,9 +207,11 @@ def _learn(
     return report
 
 
-def _ran_away(model: SaliencyModel, windows: Sequence[Window], wanted: Sequence[float]) -> bool:
+def _ran_away(
+    model: SaliencyModel, windows: Sequence[Window], wanted: Sequence[float], lanes: int
+) -> bool:
     """Tell whether what is salient to the student in all windows is far from all that is wanted."""
-    mean = float(np.mean([model.saliency(window[None]) for window in windows]))
+    mean = float(np.mean(map_lanes(lambda w: model.saliency(w[None]).mean(), windows, lanes)))
     near = mean <= RUN_AWAY * max(wanted) + ICE and min(wanted) <= RUN_AWAY * mean + ICE
     return not near  # NaN is not near either
 

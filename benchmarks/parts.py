@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from tomoseg.blockwise.blend import Parts, contribution
+from tomoseg.errors import RequestError
 from tomoseg.geometry import Box, Window, whole
 from tomoseg.intensity import normalise, smooth
 from tomoseg.io.layout import Layout
 from tomoseg.io.omezarr import ArrayStore, create
 from tomoseg.metrics import score
-from tomoseg.saliency.lanes import lane_setup
+from tomoseg.saliency.lanes import lane_setup, require_precision
 from tomoseg.saliency.predict import Predictor
 from tomoseg.saliency.supervoxels import supervoxels
 from tomoseg.saliency.usalnet import USalNet
@@ -60,6 +61,10 @@ def saliency() -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_window_of_96(benchmark: Benchmark, network: USalNet, precision: Any) -> None:
+    try:
+        require_precision(precision, "cpu")
+    except RequestError as error:
+        pytest.skip(str(error))
     benchmark(Predictor(network, precision=precision).saliency, noise(96)[None])
 
 

@@ -166,6 +166,7 @@ class ArrayStore:
                 StorageError, f"{self._folder} cannot be opened", "Write the image again."
             ),
         ):
+            # with_config, since open_array takes a config and ignores it (Zarr 3.1.6)
             self._array = zarr.open_array(
                 LocalStore(layout.path), path=layout.array_path(kind, level), mode="r+"
             ).with_config({"write_empty_chunks": layout.version == "0.5"})

@@ -91,7 +91,7 @@ class RefineConfig:
     sigma
         Gaussian smoothing in voxels before SLIC.
     learning_rate
-        Of the descent (Adam under ``teacher``, else with momentum); None for 0.0006 under
+        Of the descent (Adam under ``teacher``, else with momentum); None for 0.0003 under
         ``teacher``, else 0.2.
     momentum
         Of Algorithm 1.
@@ -114,7 +114,7 @@ class RefineConfig:
     rule: Rule = "teacher"
     unify: Unify = "supervoxels"
     classes: int = 16
-    iterations: int = 8
+    iterations: int = 16
     supervoxel_edge: int = 4
     compactness: float = 2.0
     sigma: float = 1.0
@@ -155,7 +155,7 @@ class RefineConfig:
         """The learning rate in use."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return 6e-4 if self.rule == "teacher" else 0.2
+        return 3e-4 if self.rule == "teacher" else 0.2
 
 
 PRESETS: dict[str, RefineConfig] = {

@@ -30,9 +30,9 @@ FEW_SLICES = 1
 DEFAULT = PRESETS["default"]
 """Self-training; its scope is that of a row."""
 
-STEPS = {2: 50, 3: 16}
-"""Of Algorithm 1 at a cost that a table can bear, by dimension; what the paper's 1000 buy
-stands in the table of refinements."""
+STEPS = {2: 20, 3: 8}
+"""Of Algorithm 1 at a cost that a table can bear, by dimension. More make its maps worse
+(docs/decisions/003-refinement.md); the paper's 1000 stand in the table of refinements."""
 
 CLASSES = (20, 40, 60, 80, 100)
 
@@ -211,7 +211,7 @@ def _refine(networks: Networks, dim: int, *, thorough: bool) -> list[Method]:
     prior = vote(dim, "prior")
     made = {
         "self-training, 4 steps": dataclasses.replace(teacher, iterations=4),
-        "self-training, 16 steps": dataclasses.replace(teacher, iterations=16),
+        "self-training, 8 steps": dataclasses.replace(teacher, iterations=8),
         "self-training, sharpness 1.25": dataclasses.replace(teacher, sharpness=1.25),
         "self-training, sharpness 2": dataclasses.replace(teacher, sharpness=2.0),
         "self-training in supervoxels": dataclasses.replace(

@@ -20,7 +20,7 @@ from tomoseg.errors import RequestError, StorageError
 from tomoseg.evaluation import figures, tables
 from tomoseg.evaluation.baselines import TRIVIAL
 from tomoseg.evaluation.benchmark import Bench, Progress, measured, scores, timed
-from tomoseg.evaluation.cases import home
+from tomoseg.evaluation.cases import Scene, home
 from tomoseg.evaluation.cells import Cells, Values
 from tomoseg.evaluation.learned import NAMES, rivals
 from tomoseg.evaluation.methods import Method
@@ -32,6 +32,7 @@ from tomoseg.metrics import as_levels
 from tomoseg.pretrain.recipe import DECODER_CONVOLUTIONS
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
+from tomoseg.saliency.lanes import map_lanes
 from tomoseg.saliency.weights import Card, load, save
 
 RESULTS = "results.json"
@@ -194,21 +195,23 @@ def _tables(
     computed: dict[str, list[Values]] = {}
     computed |= {table: bench.run(tasks, lambda *_: None) for table, tasks in wanted.items()}
     if "table4" in request.tables and request.pictures is not None:
-        computed["table4"] = _table4(request.pictures, networks)
+        computed["table4"] = _table4(request.pictures, networks, request.jobs)
     if "figure5" in request.tables:
         computed["figure5"] = _figure5(request, networks)
     return computed
 
 
-def _table4(folder: Path, networks: Networks) -> list[Values]:
+def _table4(folder: Path, networks: Networks, jobs: int) -> list[Values]:
     """Score the case study's images, which no network here was trained on."""
     methods = tables.case_study(networks)
-    return [
-        {"dim": 2, "data": "ISIC pairs", "number": number, "method": method.name}
-        | measured(method, pictures, 2)
-        for number, pictures in enumerate(load_pictures(folder).values())
-        for method in methods
-    ]
+
+    def row(numbered: tuple[int, Scene]) -> list[Values]:
+        number, pictures = numbered
+        where = {"dim": 2, "data": "ISIC pairs", "number": number}
+        return [where | {"method": m.name} | measured(m, pictures, 2) for m in methods]
+
+    rows = map_lanes(row, list(enumerate(load_pictures(folder).values())), jobs)
+    return [record for records in rows for record in records]
 
 
 def _figure5(request: Request, networks: Networks) -> list[Values]:

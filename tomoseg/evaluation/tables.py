@@ -31,7 +31,7 @@ DEFAULT = PRESETS["default"]
 """Self-training; its scope is that of a row."""
 
 STEPS = {2: 20, 3: 8}
-"""Of Algorithm 1 at a cost that a table can bear, by dimension. More make its maps worse
+"""Of Algorithm 1 at a cost that a table can bear, by dimension. More make its maps no better
 (docs/decisions/003-refinement.md); the paper's 1000 stand in the table of refinements."""
 
 CLASSES = (20, 40, 60, 80, 100)

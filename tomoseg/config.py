@@ -29,6 +29,8 @@ Resample = Literal["auto", "never"]
 OutputGrid = Literal["input", "model"]
 OmeVersion = Literal["0.5", "0.4"]
 Precision = Literal["float32", "bfloat16"]
+Looks = Literal["1", "2", "all"]
+LooksRequest = Literal["auto", Looks]
 Split = Literal["none", "distance", "saliency"]
 Connectivity = Literal[26, 18, 6]
 Centre = Literal["half", "half-minus-one"]
@@ -114,7 +116,7 @@ class RefineConfig:
     rule: Rule = "teacher"
     unify: Unify = "supervoxels"
     classes: int = 16
-    iterations: int = 16
+    iterations: int = 12
     supervoxel_edge: int = 4
     compactness: float = 2.0
     sigma: float = 1.0
@@ -186,9 +188,10 @@ class SegmentConfig:
         Name of shipped weights, path of a ``.safetensors`` file, or ``random:SEED``.
     refine
         See `RefineConfig`.
-    tta
-        Whether saliency is the mean over all flips of a window (test-time augmentation):
-        eight times the computing for volumes.
+    looks
+        Flips of a window that saliency is the mean of (test-time augmentation), each as dear as
+        the first: ``1``, the window as it is; ``2``, and its flip along all axes; ``all``,
+        eight of a volume. ``auto``: 2 after self-training, else 1.
     precision
         In which windows are computed: ``bfloat16`` holds half as much and is faster where the
         hardware has it; saliency differs by less than a step of 255. Self-training follows it,
@@ -221,7 +224,7 @@ class SegmentConfig:
 
     weights: str = "vnet3d"
     refine: RefineConfig = field(default_factory=RefineConfig)
-    tta: bool = False
+    looks: LooksRequest = "auto"
     precision: Precision = "float32"
     threshold: float = 0.5
     contrast: ContrastRequest = "dark"
@@ -237,6 +240,7 @@ class SegmentConfig:
     def __post_init__(self) -> None:
         _require(0 < self.threshold < 1, "threshold", "between 0 and 1", self.threshold)
         choices: tuple[tuple[str, str, Any], ...] = (
+            ("looks", self.looks, LooksRequest),
             ("precision", self.precision, Precision),
             ("contrast", self.contrast, ContrastRequest),
             ("resample", self.resample, Resample),
@@ -273,6 +277,14 @@ class SegmentConfig:
         if self.core is not None:
             return self.core
         return BLOCK if self.refine.scope == "block" else CORE
+
+    @property
+    def looks_in_use(self) -> Looks:
+        """How often a window is looked at."""
+        if self.looks != "auto":
+            return self.looks
+        taught = self.refine.scope != "none" and self.refine.rule == "teacher"
+        return "2" if taught else "1"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""
@@ -386,7 +398,7 @@ class Settings(TypedDict, total=False):
 
     preset: str
     weights: str
-    tta: bool
+    looks: LooksRequest
     precision: Precision
     threshold: float
     contrast: ContrastRequest

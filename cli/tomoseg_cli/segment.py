@@ -11,6 +11,7 @@ import click
 from tomoseg.config import (
     PRESETS,
     ContrastRequest,
+    LooksRequest,
     OmeVersion,
     OutputGrid,
     Precision,
@@ -96,8 +97,14 @@ REFINE_FLAGS = (
 @click.option("--compactness", type=float, help="SLIC's weight of distance against intensity.")
 @click.option("--sigma", type=float, help="Smoothing in voxels before SLIC.")
 @click.option(
-    "--tta", is_flag=True, help="Mean over the 8 flips of each window: a little better, 8 x slower."
+    "--looks",
+    type=click.Choice(get_args(LooksRequest)),
+    default=DEFAULT.looks,
+    show_default=True,
+    help="Flips of each window that saliency is the mean of, 8 for all; auto: 2 after "
+    "self-training, else 1. Time grows with them.",
 )
+@click.option("--tta", "looks", flag_value="all", help="The same as --looks all.")
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
@@ -218,7 +225,7 @@ def _config(flags: dict[str, Any]) -> SegmentConfig:
     return SegmentConfig(
         weights=flags["weights"],
         refine=refine,
-        tta=flags["tta"],
+        looks=flags["looks"],
         precision=flags["precision"],
         threshold=flags["threshold"],
         contrast=flags["contrast"],

@@ -43,7 +43,7 @@ def write_volume(path: Path, shape=SHAPE) -> Path:
 def config(weights, case="none", **changes) -> SegmentConfig:
     elsewhere = {"resampled": ("none", 16.4), "wide": ("none", 20.0)}
     scope, voxel_size = elsewhere.get(case, (case, 10.0))
-    rule = "teacher" if scope == "volume" else "majority"  # a teacher looks 24 times at a block
+    rule = "teacher" if scope == "volume" else "majority"  # a teacher looks four times at a block
     refine = RefineConfig(scope, rule, iterations=2, classes=4, sample_blocks=2)
     halo = {"none": 16, "wide": 8}.get(case, 0)  # windows are blended; elsewhere cropped, for speed
     core = 128 if case == "wide" else 64

@@ -376,10 +376,10 @@ def test_a_job_has_the_memory_of_its_control_group(tmp_path, line, file):
 
 def test_the_mean_over_flips_is_a_request_of_its_own(tmp_path, volume, weights, expected):
     output = tmp_path / "out.zarr"
-    run(volume, output, config(weights, tta=True), threads=2)
+    run(volume, output, config(weights, looks="all"), threads=2)
     found = digests(output)
     assert found["image/0"] != expected["none"]["image/0"]
-    with pytest.raises(FingerprintError, match="tta was True, now False"):
+    with pytest.raises(FingerprintError, match="looks was 'all', now 'auto'"):
         run(volume, output, config(weights))
-    run(volume, tmp_path / "again.zarr", config(weights, tta=True), threads=1)
+    run(volume, tmp_path / "again.zarr", config(weights, looks="all"), threads=1)
     assert digests(tmp_path / "again.zarr") == found

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "deploy" / "slurm"
 SHARDS = 6
 SHAPE = (20, 70, 190)
-OPTIONS = ("--scope", "none", "--halo", "0", "--tta")  # eight looks: time to be killed in
+OPTIONS = ("--scope", "none", "--halo", "0", "--looks", "all")  # eight looks: time to be killed in
 SECONDS = 150
 """For any of the things that are waited for."""
 
@@ -70,7 +70,7 @@ def tomogram(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory, tomogram, weights) -> dict[str, str]:
     output = tmp_path_factory.mktemp("serial") / "out.zarr"
-    run(tomogram, output, config(weights, halo=0, tta=True))
+    run(tomogram, output, config(weights, halo=0, looks="all"))
     return array_files(output)
 
 

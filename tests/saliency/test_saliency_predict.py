@@ -9,10 +9,11 @@ import torch
 from saliency_toys import FLAT, SMALL
 
 from tomoseg.errors import InputError, RequestError
+from tomoseg.intensity import CLIP
 from tomoseg.saliency.architecture import Architecture
 from tomoseg.saliency.initialise import random_network
 from tomoseg.saliency.lanes import lane_setup, map_lanes
-from tomoseg.saliency.predict import Flipped, Predictor, refuse_when_memory_ends
+from tomoseg.saliency.predict import Predictor, Views, looking, refuse_when_memory_ends
 
 
 def windows(count: int, *edges: int) -> np.ndarray:
@@ -36,12 +37,29 @@ def test_a_window_does_not_depend_on_its_companions(batch: int) -> None:
 def test_flips_are_undone_and_averaged(architecture: Architecture) -> None:
     given = windows(2, *(32, 48, 16)[: architecture.dim])
     predictor = Predictor(random_network(architecture, 0))
-    flipped = Flipped(predictor)
-    found = flipped.saliency(given)
-    for axis in range(1, given.ndim):  # the mean over flips flips as its input does
-        turned = np.ascontiguousarray(np.flip(given, axis))
-        np.testing.assert_allclose(flipped.saliency(turned), np.flip(found, axis), atol=1e-6)
-    assert np.abs(found - predictor.saliency(given)).max() > 1e-4
+    plain = predictor.saliency(given)
+    axes = tuple(range(1, given.ndim))
+    for looks, turns in (("2", [axes]), ("all", [*axes, axes])):
+        model = looking(predictor, looks, architecture.dim)
+        found = model.saliency(given)
+        for turn in turns:  # the mean over flips flips as its input does
+            turned = np.ascontiguousarray(np.flip(given, turn))
+            np.testing.assert_allclose(model.saliency(turned), np.flip(found, turn), atol=1e-6)
+        assert np.abs(found - plain).max() > 1e-4
+    assert looking(predictor, "1", architecture.dim) is predictor
+
+
+def test_a_view_is_flipped_and_scaled_and_held_within_bounds() -> None:
+    class Itself:
+        def saliency(self, windows: np.ndarray) -> np.ndarray:
+            assert np.abs(windows).max() <= CLIP
+            return windows
+
+    given = windows(1, 4, 4, 4)
+    found = Views(Itself(), [((), 1.0), ((0, 2), 0.5)]).saliency(given)
+    np.testing.assert_allclose(found, 0.75 * given, rtol=1e-6)
+    brighter = Views(Itself(), [((1,), 100.0)]).saliency(given)
+    np.testing.assert_allclose(brighter, np.clip(100 * given, -CLIP, CLIP))
 
 
 def test_lanes_do_not_change_bits() -> None:

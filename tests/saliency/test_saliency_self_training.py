@@ -15,7 +15,7 @@ from tomoseg.saliency.lanes import require_precision
 from tomoseg.saliency.predict import Predictor
 from tomoseg.saliency.refine import refine
 from tomoseg.saliency.refined import Refined
-from tomoseg.saliency.self_training import sharpened, teach
+from tomoseg.saliency.self_training import VIEWS, sharpened, teach
 from tomoseg.saliency.supervoxels import supervoxels
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import digest, state_of
@@ -120,9 +120,11 @@ def test_without_a_lesson_the_network_stays_what_it_was(
 
 
 def test_the_teacher_does_not_care_how_a_window_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its flips are a group: turned by one of them, a window is taught what it was, turned."""
     network, window = opinionated(), WINDOWS[0]
     (varied,) = teach(Predictor(network), [window], CONFIG)
-    monkeypatch.setattr(self_training, "AMPLITUDES", ())
+    alike = {3: tuple((flips, 1.0) for flips, _ in VIEWS[3])}
+    monkeypatch.setattr(self_training, "VIEWS", alike)
     (straight,) = teach(Predictor(network), [window], CONFIG)
     turned = np.ascontiguousarray(window[::-1, :, ::-1])
     (other,) = teach(Predictor(network), [turned], CONFIG)

@@ -28,7 +28,7 @@ from tomoseg.io.omezarr import Kind, Layout
 from tomoseg.io.pyramid import build_level_shard
 from tomoseg.io.storage import fsync
 from tomoseg.saliency.lanes import hand_back, lane_setup, require_precision
-from tomoseg.saliency.predict import Flipped, Predictor, SaliencyModel
+from tomoseg.saliency.predict import Predictor, SaliencyModel, looking
 from tomoseg.saliency.refine import refine
 from tomoseg.saliency.refined import Refined
 from tomoseg.saliency.weights import load
@@ -98,13 +98,13 @@ class Worker:
         """The network that is the same for every block; scope ``block`` has none."""
         device, precision = self.job.device, self.job.config.precision
         if self.job.config.refine.scope == "volume":
-            return self._flipped(
+            return self._looking(
                 Refined.from_file(self.job.refined, device=device, precision=precision)
             )
-        return self._flipped(Predictor(self._network, device=device, precision=precision))
+        return self._looking(Predictor(self._network, device=device, precision=precision))
 
-    def _flipped(self, model: SaliencyModel) -> SaliencyModel:
-        return Flipped(model) if self.job.config.tta else model
+    def _looking(self, model: SaliencyModel) -> SaliencyModel:
+        return looking(model, self.job.config.looks_in_use, dim=3)
 
     def close(self) -> None:
         """Close what is open."""
@@ -166,7 +166,7 @@ class Worker:
             device=self.job.device,
             precision=config.precision,
         )
-        return self._flipped(refined)
+        return self._looking(refined)
 
     def _normalised(self, values: NDArray[Any], window: Window) -> NDArray[np.float32]:
         normalised = self.job.source.normalise(values)

@@ -27,7 +27,7 @@ from tomoseg.geometry import whole
 from tomoseg.io.omezarr import ArrayStore
 from tomoseg.io.volume import open_volume
 from tomoseg.saliency.architecture import STRIDES
-from tomoseg.saliency.predict import Flipped, Predictor, SaliencyModel
+from tomoseg.saliency.predict import Predictor, SaliencyModel, looking
 from tomoseg.saliency.refine import refine
 from tomoseg.saliency.usalnet import USalNet
 from tomoseg.saliency.weights import load
@@ -143,7 +143,7 @@ def _model(
     if config.refine.scope != "none":
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
         model = refine(network, windows, config.refine, seed=seed, precision=config.precision)
-    return Flipped(model) if config.tta else model
+    return looking(model, config.looks_in_use, dim=2)
 
 
 def _windows(images: list[Image]) -> list[Image]:

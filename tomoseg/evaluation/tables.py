@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tomoseg.config import PRESETS, RefineConfig, Rule, SegmentConfig
+from tomoseg.config import PRESETS, LooksRequest, RefineConfig, Rule, SegmentConfig
 from tomoseg.errors import RequestError
 from tomoseg.evaluation.baselines import TRIVIAL, UNSUPERVISED
 from tomoseg.evaluation.benchmark import Task
@@ -88,10 +88,10 @@ def share_out(data: Sequence[Data], count: int, limit: int | None) -> list[tuple
 
 
 def refined(
-    name: str, weights: str, refine: RefineConfig, dim: int, *, tta: bool = False
+    name: str, weights: str, refine: RefineConfig, dim: int, *, looks: LooksRequest = "auto"
 ) -> Method:
     """Return the network under a refinement."""
-    return of_network(name, SegmentConfig(weights=weights, refine=refine, tta=tta), dim)
+    return of_network(name, SegmentConfig(weights=weights, refine=refine, looks=looks), dim)
 
 
 def ours(networks: Networks, dim: int) -> list[Method]:
@@ -232,9 +232,13 @@ def _refine(networks: Networks, dim: int, *, thorough: bool) -> list[Method]:
             made["paper, 1000 steps"] = paper
     weights = networks.trained[dim]
     none = dataclasses.replace(DEFAULT, scope="none")
-    flips = refined("P+U, flips (--tta)", weights, none, dim, tta=True)
+    looks = [
+        refined("P+U, two looks", weights, none, dim, looks="2"),
+        refined("P+U, all flips", weights, none, dim, looks="all"),
+        refined("self-training, one look", weights, teacher, dim, looks="1"),
+    ]
     rows = [refined(name, weights, config, dim) for name, config in made.items()]
-    return [*ours(networks, dim), flips, *rows, _rival(dim)]
+    return [*ours(networks, dim), *looks, *rows, _rival(dim)]
 
 
 def _rival(dim: int) -> Method:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tomoseg.config import Precision
+from tomoseg.config import Looks, Precision
 from tomoseg.errors import InputError, RequestError
 from tomoseg.intensity import CLIP
 from tomoseg.saliency.architecture import Architecture
@@ -22,6 +22,9 @@ from tomoseg.saliency.lanes import lane_setup
 from tomoseg.saliency.usalnet import USalNet
 
 Windows = NDArray[np.float32]
+
+View = tuple[tuple[int, ...], float]
+"""Axes that a window is flipped along, and a factor on its intensities."""
 
 
 class SaliencyModel(Protocol):
@@ -90,33 +93,50 @@ class Predictor:
         )
 
 
-class Flipped:
-    """The mean of a model's saliency over all flips of a window: 2 to the power of its axes.
+class Views:
+    """The mean of a model's saliency over views of a window.
 
     Parameters
     ----------
     model
-        Gets every flip of a window, one after the other.
-    amplitudes
-        Factors on the intensities of a view, by the number of axes that it is flipped along;
-        none leaves them as they are.
+        Gets every view of a window, one after the other.
+    views
+        See `View`.
     """
 
-    def __init__(self, model: SaliencyModel, amplitudes: Sequence[float] = ()) -> None:
-        self._model, self._amplitudes = model, amplitudes
+    def __init__(self, model: SaliencyModel, views: Sequence[View]) -> None:
+        self._model, self._views = model, views
 
     def saliency(self, windows: Windows) -> Windows:
         """Return the mean saliency of each voxel; see `SaliencyModel`."""
         total = np.zeros(windows.shape, np.float32)
-        axes = range(1, windows.ndim)
-        for flips in itertools.product((False, True), repeat=len(axes)):
-            flipped = tuple(axis for axis, flip in zip(axes, flips, strict=True) if flip)
-            turned = np.ascontiguousarray(np.flip(windows, flipped))
-            if self._amplitudes:
-                turned = np.clip(turned * np.float32(self._amplitudes[len(flipped)]), -CLIP, CLIP)
-            total += np.flip(self._model.saliency(turned), flipped)
-        mean: Windows = total / np.float32(2 ** len(axes))
+        for flips, amplitude in self._views:
+            axes = tuple(1 + axis for axis in flips)
+            turned = np.ascontiguousarray(np.flip(windows, axes))
+            if amplitude != 1:
+                turned = np.clip(turned * np.float32(amplitude), -CLIP, CLIP)
+            total += np.flip(self._model.saliency(turned), axes)
+        mean: Windows = total / np.float32(len(self._views))
         return mean
+
+
+def looking(model: SaliencyModel, looks: Looks, dim: int) -> SaliencyModel:
+    """Return a model that looks at each window so often: as it is, and flipped.
+
+    Parameters
+    ----------
+    model
+        Returned as it is for one look.
+    looks
+        Two are the window and its flip along all axes.
+    dim
+        Axes of a window.
+    """
+    if looks == "1":
+        return model
+    flips = [axes for n in range(dim + 1) for axes in itertools.combinations(range(dim), n)]
+    chosen = flips if looks == "all" else [flips[0], flips[-1]]
+    return Views(model, [(axes, 1.0) for axes in chosen])
 
 
 def to_device(network: USalNet, device: str) -> USalNet:

@@ -18,16 +18,24 @@ from torch import Tensor, nn
 
 from tomoseg.config import Precision, RefineConfig
 from tomoseg.saliency.lanes import lane_setup, map_lanes
-from tomoseg.saliency.predict import Flipped, Predictor, SaliencyModel, refuse_when_memory_ends
+from tomoseg.saliency.predict import (
+    Predictor,
+    SaliencyModel,
+    View,
+    Views,
+    refuse_when_memory_ends,
+)
 from tomoseg.saliency.refined import Refined
 from tomoseg.saliency.supervoxels import supervoxels
 from tomoseg.saliency.usalnet import USalNet
 
 logger = logging.getLogger(__name__)
 
-AMPLITUDES = (1.0, 0.6, 1.6, 1.0)
-"""Factors on intensities that the teacher is averaged over, by the number of flipped axes:
-scale decides transfer."""
+VIEWS: dict[int, tuple[View, ...]] = {
+    2: (((), 1.0), ((0, 1), 1.6), ((0,), 0.6), ((1,), 1.0)),
+    3: (((), 1.0), ((1, 2), 1.6), ((0, 1), 0.6), ((0, 2), 1.0)),
+}
+"""What the teacher is averaged over, by the axes of a window: scale decides transfer."""
 
 TOGETHER = 2
 """Windows of a step; one lane takes one of them."""
@@ -117,7 +125,7 @@ def teach(
     windows, config, lanes
         As for `self_train`.
     """
-    views = Flipped(model, AMPLITUDES)
+    views = Views(model, VIEWS[windows[0].ndim])
 
     def target(window: Window) -> Window:
         mean = views.saliency(window[None])[0]

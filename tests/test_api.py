@@ -14,7 +14,13 @@ from phantom import phantom
 
 import tomoseg
 from tomoseg.config import PRESETS, RefineConfig, SegmentConfig, Settings, configure
-from tomoseg.errors import InputError, OutputExistsError, RequestError, StorageError
+from tomoseg.errors import (
+    FingerprintError,
+    InputError,
+    OutputExistsError,
+    RequestError,
+    StorageError,
+)
 from tomoseg.io.convert import convert
 from tomoseg.io.star import read_star
 from tomoseg.saliency.architecture import Architecture
@@ -135,3 +141,28 @@ def test_keywords_are_the_fields_of_the_configuration():
     for wrong in ({"preset": "best"}, {"treshold": 0.3}, {"scope": "all"}):
         with pytest.raises(RequestError, match="expected"):
             configure(**wrong)
+
+
+def test_a_configuration_is_read_back_unless_it_is_of_another_version():
+    config = configure(preset="paper", looks="all", core=64)
+    values = config.to_dict()
+    assert SegmentConfig.from_dict(values) == config
+    for other in (values | {"tta": True}, values | {"refine": values["refine"] | {"views": 3}}):
+        with pytest.raises(FingerprintError, match=r"no setting (tta|views)"):
+            SegmentConfig.from_dict(other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "looks"),
+    [
+        ({}, "2"),
+        ({"scope": "block"}, "2"),
+        ({"scope": "none"}, "1"),
+        ({"rule": "prior"}, "1"),
+        ({"preset": "paper"}, "1"),
+        ({"looks": "1"}, "1"),
+        ({"scope": "none", "looks": "all"}, "all"),
+    ],
+)
+def test_what_is_taught_looks_twice_unless_told_otherwise(settings, looks):
+    assert configure(**settings).looks_in_use == looks

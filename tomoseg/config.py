@@ -5,10 +5,10 @@ environment and TOML, everything below only reads them.
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
-from tomoseg.errors import RequestError
+from tomoseg.errors import FingerprintError, RequestError, printable
 
 BLOCK = 64
 """Edge of a block in voxels: the Zarr chunk and the unit of refinement."""
@@ -292,7 +292,21 @@ class SegmentConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SegmentConfig":
-        """Return the configuration that `to_dict` wrote."""
+        """Return the configuration that `to_dict` wrote.
+
+        Raises
+        ------
+        FingerprintError
+            Where it has a setting that there is none of here.
+        """
+        given = values.keys() | values["refine"].keys()
+        unknown = sorted(given - {f.name for kind in (cls, RefineConfig) for f in fields(kind)})
+        if unknown:
+            raise FingerprintError(
+                f"configuration: of another version of tomoseg; this one has no setting "
+                f"{printable(', '.join(unknown))}.",
+                "Go on with the version that began the output, or segment anew with --overwrite.",
+            )
         return cls(**values | {"refine": RefineConfig(**values["refine"])})
 
 

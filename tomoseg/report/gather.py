@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tomoseg.blockwise.contrast import decide
 from tomoseg.blockwise.statistics import measure, sample_bricks
-from tomoseg.config import BLOCK, SegmentConfig
+from tomoseg.config import BLOCK, RefineConfig, SegmentConfig
 from tomoseg.errors import TomosegError
 from tomoseg.geometry import Lattice
 from tomoseg.io.volume import Volume
@@ -106,7 +106,9 @@ def gather(segmentation: Segmentation, *, source: str | None, table: Path | None
 def _few_blocks(segmentation: Segmentation) -> bool:
     resampling = segmentation.attributes["resampling"]
     shape = tuple(resampling["network"]["shape"]) if resampling else segmentation.layout.shape
-    core = SegmentConfig.from_dict(segmentation.attributes["config"]).core_edge
+    config = segmentation.attributes["config"]  # maybe of another version: no more than is wanted
+    refine = RefineConfig(config["refine"]["scope"])
+    core = SegmentConfig(refine=refine, core=config["core"], shard=config["shard"]).core_edge
     return len(Lattice(shape, core)) < FEW_BLOCKS
 
 

@@ -13,7 +13,7 @@ from tomoseg.config import PRESETS, LooksRequest, RefineConfig, Rule, SegmentCon
 from tomoseg.errors import RequestError
 from tomoseg.evaluation.baselines import TRIVIAL, UNSUPERVISED
 from tomoseg.evaluation.benchmark import Task
-from tomoseg.evaluation.cases import SHAPE, SLICES, Data, elsewhere, home
+from tomoseg.evaluation.cases import SHAPE, Data, elsewhere, home
 from tomoseg.evaluation.elsewhere.imaging import STYLES
 from tomoseg.evaluation.methods import Method, of_baseline, of_network
 from tomoseg.evaluation.paper import SNRS
@@ -24,8 +24,8 @@ Table = Literal["table1", "table2", "table3", "table4", "figure5", "refine"]
 VOLUME = (64, 64, 64)
 """Shape of the tomograms of tables in 3-D, the paper's."""
 
-FEW_SLICES = 1
-"""Slices along each axis where every image is refined many times over."""
+SLICES, FEW_SLICES = 2, 1
+"""Slices along each axis, and where every image is refined many times over."""
 
 DEFAULT = PRESETS["default"]
 """Self-training; its scope is that of a row."""

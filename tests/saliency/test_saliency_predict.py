@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from saliency_toys import FLAT, SMALL
+from scipy.special import expit, logit
 
 from tomoseg.errors import InputError, RequestError
 from tomoseg.intensity import CLIP
@@ -60,6 +61,20 @@ def test_a_view_is_flipped_and_scaled_and_held_within_bounds() -> None:
     np.testing.assert_allclose(found, 0.75 * given, rtol=1e-6)
     brighter = Views(Itself(), [((1,), 100.0)]).saliency(given)
     np.testing.assert_allclose(brighter, np.clip(100 * given, -CLIP, CLIP))
+
+
+def test_log_odds_are_averaged_and_what_is_certain_stays_finite() -> None:
+    class Says:
+        def __init__(self, *saliency: float) -> None:
+            self.saliency = lambda _: np.float32(saliency)[None]
+
+    views = [((), 1.0), ((0,), 1.0)]
+    found = Views(Says(0, 0.02, 0.5, 0.9, 0.26, 1), views, log_odds=True).saliency(windows(1, 6))[0]
+    np.testing.assert_allclose(found[[1, 4]], expit((logit(0.02) + logit(0.26)) / 2), rtol=1e-5)
+    np.testing.assert_allclose(found[[2, 3]], 0.75, rtol=1e-5)
+    np.testing.assert_allclose(found[[0, 5]], 0.5, atol=0.01)  # one is as sure as the other
+    sure = Views(Says(0, 1), views[:1], log_odds=True).saliency(windows(1, 2))
+    np.testing.assert_allclose(sure, [[0, 1]], atol=2e-6)
 
 
 def test_lanes_do_not_change_bits() -> None:

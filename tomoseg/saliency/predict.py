@@ -102,10 +102,15 @@ class Views:
         Gets every view of a window, one after the other.
     views
         See `View`.
+    log_odds
+        Whether the mean is that of log odds, which is no less sure than the views are; that of
+        saliency is, and where one of them errs it finds faint objects.
     """
 
-    def __init__(self, model: SaliencyModel, views: Sequence[View]) -> None:
-        self._model, self._views = model, views
+    def __init__(
+        self, model: SaliencyModel, views: Sequence[View], *, log_odds: bool = False
+    ) -> None:
+        self._model, self._views, self._log_odds = model, views, log_odds
 
     def saliency(self, windows: Windows) -> Windows:
         """Return the mean saliency of each voxel; see `SaliencyModel`."""
@@ -115,13 +120,25 @@ class Views:
             turned = np.ascontiguousarray(np.flip(windows, axes))
             if amplitude != 1:
                 turned = np.clip(turned * np.float32(amplitude), -CLIP, CLIP)
-            total += np.flip(self._model.saliency(turned), axes)
+            seen = self._model.saliency(turned)
+            total += np.flip(_log_odds(seen) if self._log_odds else seen, axes)
         mean: Windows = total / np.float32(len(self._views))
-        return mean
+        if not self._log_odds:
+            return mean
+        saliency: Windows = np.reciprocal(1 + np.exp(-mean))
+        return saliency
+
+
+def _log_odds(saliency: Windows) -> Windows:
+    """Return the logarithm of p / (1 - p), of no more than a million to one."""
+    held = np.clip(saliency, np.float32(1e-6), np.float32(1 - 1e-6))
+    odds: Windows = np.log(held / (1 - held))
+    return odds
 
 
 def looking(model: SaliencyModel, looks: Looks, dim: int) -> SaliencyModel:
-    """Return a model that looks at each window so often: as it is, and flipped.
+    """Return a model that looks at each window so often, as it is and flipped, and takes the mean
+    of the log odds.
 
     Parameters
     ----------
@@ -136,7 +153,7 @@ def looking(model: SaliencyModel, looks: Looks, dim: int) -> SaliencyModel:
         return model
     flips = [axes for n in range(dim + 1) for axes in itertools.combinations(range(dim), n)]
     chosen = flips if looks == "all" else [flips[0], flips[-1]]
-    return Views(model, [(axes, 1.0) for axes in chosen])
+    return Views(model, [(axes, 1.0) for axes in chosen], log_odds=True)
 
 
 def to_device(network: USalNet, device: str) -> USalNet:

@@ -69,8 +69,8 @@ class RefineConfig:
     ----------
     scope
         ``none``: the network as it was loaded. ``volume``: one set of weights refined on
-        a seeded sample of blocks and applied to all. ``block``: Algorithm 1 in every
-        block from the same starting weights (the paper's form).
+        a seeded sample of blocks and applied to all. ``block``: refined anew for every
+        block, from the same starting weights (the paper's form).
     rule
         What is salient at the end. ``teacher``: what the network, trained further, says.
         ``majority``: all labels but the most frequent (the paper's). ``prior``: labels over

@@ -72,8 +72,8 @@ class Source:
     def normalise(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return what `SourceReader.read` returned in standard deviations, objects positive.
 
-        A few planes at a time, with those beside them where they are smoothed: what a processor
-        has near is three times as fast as whole windows, and nothing else is held.
+        A few planes at a time, with those beside them where they are smoothed, and to the same
+        bits: no temporary is as large as a window.
         """
         contrast, margin = self.contrast.contrast, int(self.smoothed)
         result = np.empty(values.shape, np.float32)

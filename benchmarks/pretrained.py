@@ -1,18 +1,21 @@
 """The accuracy of a network without refinement, at home and elsewhere, beside baselines.
 
     python benchmarks/pretrained.py --weights random:0 --json pretrained.json
+    python benchmarks/pretrained.py --weights random:0 --beside pretrained.json -- --scope volume
 
 Home: simulated tomograms of complexes that were not trained on, one plain microscope, full
 tilt series, 10 A, SNR 0.5 and 1.5. Elsewhere: every style of
 `tomoseg.evaluation.elsewhere`. A 3-D
 network runs as ``tomoseg segment --scope none`` (options after -- are passed on), a 2-D one
-on slices across the three axes. Prints Markdown: means and 95 % bootstrap intervals.
+on slices across the three axes. Prints Markdown: means and 95 % bootstrap intervals, and the
+gains over what an earlier call wrote, tomogram by tomogram.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from networks import split_arguments
 from scoring import (
@@ -30,6 +33,16 @@ from tomoseg.evaluation.elsewhere.imaging import STYLES
 from tomoseg.evaluation.intervals import cell
 
 SNRS = (0.5, 1.5)
+
+GAINS = {
+    "max F": ("maximum_f", 1),
+    "max E": ("maximum_e", 1),
+    "S": ("structure", 1),
+    "MAE": ("mean_absolute_error", -1),
+    "adaptive F": ("adaptive_f", 1),
+    "adaptive E": ("adaptive_e", 1),
+}
+"""Scores that are compared with an earlier call's, and which way is up."""
 
 Case = tuple[str, Tomogram]
 """The name of a data set, and one of its tomograms."""
@@ -78,6 +91,26 @@ def overview(results: Results) -> str:
     return "\n".join(lines)
 
 
+def gains(results: Results, earlier: dict[str, Any]) -> str:
+    """Return what the network gained over an earlier call's, on the tomograms that both have.
+
+    Each cell: mean and interval; how many gain; the worst. What is empty is left out.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for data in results.values.keys() & earlier.keys() - {"empty"}:
+        before, now = earlier[data][NETWORK], results.values[data][NETWORK]
+        for kind in (data, *(["home, both"] if data.startswith("home") else []), "all"):
+            rows = found.setdefault(kind, {title: [] for title in GAINS})
+            for title, (name, sign) in GAINS.items():
+                pairs = zip(before[name]["values"], now[name], strict=False)
+                rows[title] += [sign * (b - a) for a, b in pairs]
+    lines = [f"\n| gain | tomograms | {' | '.join(GAINS)} |", "|---" * (len(GAINS) + 2) + "|"]
+    for kind, rows in sorted(found.items()):
+        cells = [f"{cell(v)}; {sum(x > 0 for x in v)}; {min(v):+.4f}" for v in rows.values()]
+        lines.append(f"| {kind} | {len(rows['S'])} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default="random:0")
@@ -86,11 +119,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="tomograms of each style")
     parser.add_argument("--styles", nargs="*", choices=list(STYLES), default=list(STYLES))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--beside", type=Path, help="what --json of an earlier call wrote")
     own, rest = split_arguments()
     chosen = parser.parse_args(own)
     found = cases(chosen.count, chosen.seeds, chosen.styles)
     results = run(found, chosen.weights, chosen.dim, rest)
     print(overview(results))
+    if chosen.beside:
+        print(gains(results, json.loads(chosen.beside.read_text())["results"]))
     if chosen.json:
         record = {"weights": chosen.weights, "dim": chosen.dim, "options": rest}
         text = json.dumps(record | {"results": results.summary()}, indent=1)

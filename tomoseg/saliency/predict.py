@@ -137,8 +137,7 @@ def _log_odds(saliency: Windows) -> Windows:
 
 
 def looking(model: SaliencyModel, looks: Looks, dim: int) -> SaliencyModel:
-    """Return a model that looks at each window so often, as it is and flipped, and takes the mean
-    of the log odds.
+    """Return a model whose log odds are the mean over looks at a window, as it is and flipped.
 
     Parameters
     ----------

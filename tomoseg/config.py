@@ -58,6 +58,23 @@ def _require(condition: bool, what: str, expected: object, got: object) -> None:
 
 
 @dataclass(frozen=True)
+class Lessons:
+    """How much is learnt: gradient steps, the windows that each of them sees, and the rate."""
+
+    iterations: int
+    windows_per_step: int
+    learning_rate: float
+
+
+FEW, MANY = Lessons(12, 2, 3e-4), Lessons(24, 4, 4.2e-4)
+"""Of self-training: in a small tomogram, and in one that is large enough for more to cost little
+beside it (docs/decisions/003)."""
+
+VOTES = Lessons(12, 1, 0.2)
+"""Of Algorithm 1."""
+
+
+@dataclass(frozen=True)
 class RefineConfig:
     """Refinement by backpropagation on the tomogram itself.
 
@@ -82,8 +99,9 @@ class RefineConfig:
     classes
         Initial number of classes of the response map of Algorithm 1.
     iterations
-        Gradient steps at most, in all; each of them sees two windows under ``teacher``, else
-        one.
+        Gradient steps at most, in all; None to have `lessons` choose.
+    windows_per_step
+        What each of them sees under ``teacher``, or None; Algorithm 1 sees one.
     supervoxel_edge
         Edge in voxels of the lattice of supervoxel seeds; for alignment between
         neighbouring windows, and speed, it divides the halo and the block: 1, 2, 4, 8 or 16.
@@ -93,8 +111,7 @@ class RefineConfig:
     sigma
         Gaussian smoothing in voxels before SLIC.
     learning_rate
-        Of the descent (Adam under ``teacher``, else with momentum); None for 0.0003 under
-        ``teacher``, else 0.2.
+        Of the descent (Adam under ``teacher``, else with momentum), or None.
     momentum
         Of Algorithm 1.
     sharpness
@@ -116,7 +133,8 @@ class RefineConfig:
     rule: Rule = "teacher"
     unify: Unify = "supervoxels"
     classes: int = 16
-    iterations: int = 12
+    iterations: int | None = None
+    windows_per_step: int | None = None
     supervoxel_edge: int = 4
     compactness: float = 2.0
     sigma: float = 1.0
@@ -134,7 +152,9 @@ class RefineConfig:
         _require(self.rule in get_args(Rule), "rule", get_args(Rule), self.rule)
         _require(self.unify in get_args(Unify), "unify", get_args(Unify), self.unify)
         _require(self.classes >= 2, "classes", "at least 2", self.classes)
-        _require(self.iterations >= 1, "iterations", "at least 1", self.iterations)
+        for what in ("iterations", "windows_per_step"):
+            value = getattr(self, what)
+            _require(value is None or value >= 1, what.replace("_", " "), "at least 1", value)
         _require(
             1 <= self.supervoxel_edge <= BLOCK,
             "supervoxel edge",
@@ -143,7 +163,12 @@ class RefineConfig:
         )
         _require(self.compactness > 0, "compactness", "above 0", self.compactness)
         _require(self.sigma >= 0, "sigma", "0 or more", self.sigma)
-        _require(self.rate > 0, "learning rate", "above 0", self.rate)
+        _require(
+            self.learning_rate is None or self.learning_rate > 0,
+            "learning rate",
+            "above 0",
+            self.learning_rate,
+        )
         _require(0 <= self.momentum < 1, "momentum", "0 to below 1", self.momentum)
         _require(self.sharpness > 0, "sharpness", "above 0", self.sharpness)
         _require(
@@ -152,16 +177,23 @@ class RefineConfig:
         _require(self.min_labels >= 2, "min_labels", "at least 2", self.min_labels)
         _require(self.sample_blocks >= 1, "sample_blocks", "at least 1", self.sample_blocks)
 
-    @property
-    def rate(self) -> float:
-        """The learning rate in use."""
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return 3e-4 if self.rule == "teacher" else 0.2
+    def lessons(self, by_size: Lessons = FEW) -> Lessons:
+        """Return how much is learnt, with what was left to choose chosen.
+
+        Parameters
+        ----------
+        by_size
+            What is chosen for self-training.
+        """
+        chosen = by_size if self.rule == "teacher" else VOTES
+        asked = {f.name: getattr(self, f.name) for f in fields(Lessons)}
+        return dataclasses.replace(chosen, **{k: v for k, v in asked.items() if v is not None})
 
 
 PRESETS: dict[str, RefineConfig] = {
-    "default": RefineConfig(),
+    "default": RefineConfig(),  # one of the next two, by the tomogram's size
+    "quick": RefineConfig(**dataclasses.asdict(FEW)),
+    "thorough": RefineConfig(**dataclasses.asdict(MANY)),
     # 10000 supervoxels in a 64^3 block are 3^3 cubes at compactness 100; 100 classes;
     # 1000 iterations; the majority is background (facts of the paper).
     "paper": RefineConfig(
@@ -428,7 +460,8 @@ class Settings(TypedDict, total=False):
     rule: Rule
     unify: Unify
     classes: int
-    iterations: int
+    iterations: int | None
+    windows_per_step: int | None
     supervoxel_edge: int
     compactness: float
     sigma: float

@@ -75,7 +75,8 @@ REFINE_FLAGS = (
     type=click.Choice(sorted(PRESETS)),
     default="default",
     show_default=True,
-    help="Settings of the refinement; the flags below change single ones.",
+    help="Settings of the refinement; the flags below change single ones. default: thorough where "
+    "the tomogram is so large that it costs little beside it, else quick.",
 )
 @click.option(
     "--scope",

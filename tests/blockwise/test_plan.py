@@ -4,7 +4,7 @@ import pytest
 
 from tomoseg.blockwise.plan import BASE_BYTES, METHOD, Plan, check_fingerprint, fingerprint
 from tomoseg.blockwise.resample import Resampling
-from tomoseg.config import RefineConfig, SegmentConfig
+from tomoseg.config import FEW, MANY, PRESETS, RefineConfig, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
 from tomoseg.geometry import whole
 
@@ -33,6 +33,37 @@ def test_windows_do_not_depend_on_the_shard():
         for edge in (64, 128, 256)
     }
     assert by_shard[64] == by_shard[128] == by_shard[256]
+
+
+@pytest.mark.parametrize(
+    ("shape", "lessons"),
+    [
+        ((96, 128, 128), FEW),
+        ((149, 461, 231), FEW),
+        ((384,) * 3, FEW),
+        ((512,) * 3, MANY),
+        ((150, 900, 900), MANY),
+        ((2048,) * 3, MANY),
+    ],
+)
+def test_a_tomogram_is_taught_more_where_that_costs_little_beside_it(shape, lessons):
+    large = plan(shape=shape, core=128, shard=256)
+    assert large.lessons(RefineConfig()) == lessons
+    assert large.lessons(RefineConfig(iterations=5)).iterations == 5
+    assert large.lessons(RefineConfig(iterations=10**9)).windows_per_step == FEW.windows_per_step
+    assert large.lessons(PRESETS["quick"]) == FEW
+    assert large.lessons(PRESETS["thorough"]) == MANY
+    assert large.lessons(RefineConfig(rule="prior")).learning_rate == 0.2
+    passes = 3 * lessons.iterations * lessons.windows_per_step + 5 * 8
+    seen = {large.window(number).valid for number in range(min(len(large.blocks), 64))}
+    assert lessons == FEW or passes * 64**3 < 0.75 * sum(window.size for window in seen)
+
+
+def test_windows_that_several_cores_share_are_computed_once():
+    thin = plan(shape=(149, 461, 231), core=128, shard=256)
+    assert len(thin.blocks) == 16
+    seen = {thin.window(number).valid for number in range(16)}
+    assert thin._distinct_windows() == len(seen) == 8
 
 
 def test_bytes_count_every_term():

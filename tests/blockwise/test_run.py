@@ -276,6 +276,7 @@ def test_provenance_names_everything_that_made_the_bits(tmp_path, volume, weight
     assert provenance["weights"]["trained"] is False
     assert len(provenance["weights"]["sha256"]) == 64
     assert provenance["config"]["seed"] == 0
+    assert provenance["config"]["refine"]["windows_per_step"] == 2  # what its size affords
     assert provenance["statistics"]["scale"] > 0
     assert provenance["summary"]["refinement"]["iterations"] == 2
     assert len(provenance["fingerprint"]["input"]["sample_sha256"]) == 64

@@ -271,7 +271,10 @@ def test_by_default_the_network_is_refined_on_the_tomogram(
         results[name] = json.loads(out)
     assert results["plain"]["refinement"] == {}
     assert results["refined"]["refinement"]["stop"] in ("iterations", "ice")
-    assert results["refined"]["refinement"]["iterations"] in (RefineConfig().iterations, 0)
+    assert results["refined"]["refinement"]["iterations"] in (
+        RefineConfig().lessons().iterations,
+        0,
+    )
 
 
 @pytest.mark.parametrize(

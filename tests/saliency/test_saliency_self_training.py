@@ -65,16 +65,37 @@ def test_the_student_is_the_mean_of_its_later_steps(monkeypatch: pytest.MonkeyPa
     assert not torch.allclose(learnt, seen[-1])
 
 
+def test_a_step_learns_from_the_mean_of_its_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step of both windows, unflipped, goes where the mean of both lessons points."""
+    monkeypatch.setattr(self_training, "_flips", lambda *_: ())
+    monkeypatch.setattr(self_training, "GRADIENT_NORM", 1e9)
+    seen: list[torch.Tensor] = []
+
+    def watched(self: torch.optim.Adam) -> None:
+        seen.append(torch.cat([p.grad.flatten() for p in self.param_groups[0]["params"]]))
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    config = dataclasses.replace(CONFIG, iterations=1, windows_per_step=1)
+    for windows in ([WINDOWS[0]], [WINDOWS[1]]):
+        refine(opinionated(), windows, config, seed=0)
+    refine(opinionated(), WINDOWS, dataclasses.replace(config, windows_per_step=2), seed=0)
+    first, second, both = seen
+    torch.testing.assert_close(both, (first + second) / 2)
+    assert not torch.allclose(first, second)
+
+
 def test_flat_networks_are_trained_alike() -> None:
     image = spheres(32, seed=0, count=4)[0][16]
     refined = refine(opinionated(FLAT), [image], CONFIG, seed=0)
     assert refined.saliency(image[None]).shape == (1, 32, 32)
 
 
-def test_bits_follow_from_the_seed_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [2, 3])
+def test_bits_follow_from_the_seed_alone(tmp_path: Path, together: int) -> None:
     network = opinionated()
     before = digest(state_of(network))
-    runs = [refine(network, WINDOWS, CONFIG, seed=seed, lanes=lanes) for seed, lanes in
+    config = dataclasses.replace(CONFIG, windows_per_step=together)
+    runs = [refine(network, WINDOWS, config, seed=seed, lanes=lanes) for seed, lanes in
             ((0, 1), (0, 2), (1, 1))]  # fmt: skip
     one, other, third = (run.saliency(WINDOWS[0][None]) for run in runs)
     np.testing.assert_array_equal(one, other)

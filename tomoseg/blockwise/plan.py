@@ -10,7 +10,7 @@ from typing import Any
 
 from tomoseg.blockwise.blend import Parts
 from tomoseg.blockwise.resample import Resampling
-from tomoseg.config import BLOCK, STRIDE, SegmentConfig
+from tomoseg.config import BLOCK, FEW, MANY, STRIDE, Lessons, RefineConfig, SegmentConfig
 from tomoseg.errors import FingerprintError, RequestError
 from tomoseg.fingerprints import differences
 from tomoseg.geometry import Box, Index, Lattice, Window, window_around
@@ -25,13 +25,20 @@ THINNEST = 48
 """Edge in voxels of a window at least, the rest of which is reflected: the shipped network learnt
 from windows so large."""
 
-METHOD = 8
+METHOD = 9
 """Of the bits: raised where the same request gives others than before, so that an output that an
 earlier one began is not gone on with. 2: windows stay inside the volume. 3: a level that does not
 attend joins itself in one product. 4: Algorithm 1 makes its response map part by part. 5: kernels
 of 1 that learn are matrix products. 6: self-training takes 16 steps, not 8, of half the rate.
 7: 12 steps, a teacher of four views, two looks at each window. 8: the mean of looks is that of log
-odds."""
+odds. 9: a large tomogram is taught more."""
+
+AFFORDABLE = 0.75
+"""What many lessons may cost, of a look at every window: with two looks, less than three times
+scope ``none``."""
+
+TEACHING, LESSON = 5, 3
+"""Forward passes over a block for its target and a look at what was learnt, and for a lesson."""
 
 FLOAT = 4
 
@@ -115,6 +122,25 @@ class Plan:
             halo=self.halo,
             step=STRIDE,
         )
+
+    def lessons(self, refine: RefineConfig) -> Lessons:
+        """Return how much scope ``volume`` teaches: more where that costs little beside windows."""
+        many = refine.lessons(MANY)
+        passes = LESSON * many.iterations * many.windows_per_step + TEACHING * refine.sample_blocks
+        looks = self._distinct_windows() * math.prod(self.window_shape) / BLOCK**3
+        return many if passes <= AFFORDABLE * looks else refine.lessons(FEW)
+
+    def _distinct_windows(self) -> int:
+        """Return how many windows there are: near the end of an axis several cores can have one."""
+        starts = []
+        for axis, count in enumerate(self.blocks.cells_per_axis):
+            place = [0] * len(self.shape)
+            seen = set()
+            for place[axis] in range(0, count * self.core, self.core):
+                window = self.window(self.blocks.number_at(tuple(place)))
+                seen.add(window.valid.start[axis])
+            starts.append(len(seen))
+        return math.prod(starts)
 
     def read_box(self, box: Box) -> Box:
         """Return what the windows of a shard or layer see."""

@@ -19,7 +19,7 @@ from tomoseg.blockwise.prepared import Prepared, Request, fitting_lanes
 from tomoseg.blockwise.resample import Resampling
 from tomoseg.blockwise.roi import Roi, describe_roi
 from tomoseg.blockwise.source import Source, describe_source, identity
-from tomoseg.config import BLOCK, SegmentConfig
+from tomoseg.config import BLOCK, RefineConfig, SegmentConfig
 from tomoseg.errors import InputError, RequestError
 from tomoseg.geometry import Lattice
 from tomoseg.io.omezarr import read_attributes, segmented_from
@@ -58,6 +58,7 @@ def prepare(request: Request) -> Prepared:
     source = _source(request, input_grid, network_grid, card)
     config = dataclasses.replace(request.config, contrast=source.contrast.contrast)
     plan = _plan(source, config, card)
+    config = dataclasses.replace(config, refine=_refinement(config.refine, plan))
     lanes = fitting_lanes(plan, resources, device)
     roi = _roi(request, config, input_grid, network_grid)
     found = fingerprint(
@@ -237,6 +238,14 @@ def _plan(source: Source, config: SegmentConfig, card: Card) -> Plan:
         windows = 1 if one else config.refine.sample_blocks
         memory.append(refine_bytes(card.architecture, refined, beside=beside, windows=windows))
     return dataclasses.replace(plan, lane_bytes=max(memory))
+
+
+def _refinement(refine: RefineConfig, plan: Plan) -> RefineConfig:
+    """Return what was asked for, with what it left to the tomogram's size decided."""
+    if refine.scope == "none":
+        return refine
+    lessons = plan.lessons(refine) if refine.scope == "volume" else refine.lessons()
+    return dataclasses.replace(refine, **dataclasses.asdict(lessons))
 
 
 def _identity(source: Source, grid: Grid) -> dict[str, Any]:

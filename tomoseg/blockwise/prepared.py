@@ -245,6 +245,8 @@ class Prepared:
             "weights": self.card.name,
             "trained": self.card.trained,
             "scope": self.config.refine.scope,
+            "iterations": self.config.refine.iterations,
+            "windows_per_step": self.config.refine.windows_per_step,
             "blocks": len(plan.blocks),
             "shards": len(self.layout(self.request.output).shards(0)),
             "network_shards": len(plan.shards),

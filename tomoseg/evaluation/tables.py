@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tomoseg.config import PRESETS, LooksRequest, RefineConfig, Rule, SegmentConfig
+from tomoseg.config import MANY, PRESETS, LooksRequest, RefineConfig, Rule, SegmentConfig
 from tomoseg.errors import RequestError
 from tomoseg.evaluation.baselines import TRIVIAL, UNSUPERVISED
 from tomoseg.evaluation.benchmark import Task
@@ -210,6 +210,7 @@ def _refine(networks: Networks, dim: int, *, thorough: bool) -> list[Method]:
     teacher = dataclasses.replace(DEFAULT, scope=scope_of(dim))
     prior = vote(dim, "prior")
     made = {
+        "self-training, thorough": dataclasses.replace(teacher, **dataclasses.asdict(MANY)),
         "self-training, 4 steps": dataclasses.replace(teacher, iterations=4),
         "self-training, 8 steps": dataclasses.replace(teacher, iterations=8),
         "self-training, sharpness 1.25": dataclasses.replace(teacher, sharpness=1.25),

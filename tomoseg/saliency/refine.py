@@ -191,12 +191,13 @@ def _iterate(
     config: RefineConfig,
 ) -> tuple[dict[str, Any], State]:
     """Run Algorithm 1; return how it ended, and the last state known to be sound."""
+    lessons = config.lessons()
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=config.rate, momentum=config.momentum, foreach=False
+        model.parameters(), lr=lessons.learning_rate, momentum=config.momentum, foreach=False
     )
     progress, sound = Progress(config.classes), _snapshot(model)
     report: dict[str, Any] = {"iterations": 0, "stop": "iterations", "loss": None}
-    for step in range(config.iterations):
+    for step in range(lessons.iterations):
         window = step % len(sample)
         features = model.features(sample[window])
         seen = moments([features])

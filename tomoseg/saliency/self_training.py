@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tomoseg.config import Precision, RefineConfig
+from tomoseg.config import Lessons, Precision, RefineConfig
 from tomoseg.saliency.lanes import lane_setup, map_lanes
 from tomoseg.saliency.predict import (
     Predictor,
@@ -36,9 +36,6 @@ VIEWS: dict[int, tuple[View, ...]] = {
     3: (((), 1.0), ((1, 2), 1.6), ((0, 1), 0.6), ((0, 2), 1.0)),
 }
 """What the teacher is averaged over, by the axes of a window: scale decides transfer."""
-
-TOGETHER = 2
-"""Windows of a step; one lane takes one of them."""
 
 GRADIENT_NORM = 1.0
 RUN_AWAY = 2.0
@@ -72,7 +69,7 @@ def self_train(
     windows
         Of one shape that the network takes; finite.
     config
-        `iterations`, `rate`, `sharpness`, `supervoxel_weight` and the supervoxels' own.
+        `lessons`, `sharpness`, `supervoxel_weight` and the supervoxels' own.
     seed
         Of the flips.
     lanes, batch, device, precision
@@ -90,14 +87,15 @@ def self_train(
     the student as a mean of its steps: so few are noisy.
     """
     lane_setup()
+    lessons = config.lessons()
     predictor = functools.partial(Predictor, device=device, precision=precision)
     student = copy.deepcopy(network).to(device).requires_grad_(True)
-    with refuse_when_memory_ends((TOGETHER, *windows[0].shape)):
+    with refuse_when_memory_ends((lessons.windows_per_step, *windows[0].shape)):
         targets = teach(predictor(network), windows, config, lanes=lanes)
         if np.mean(targets) < ICE:
             report: dict[str, Any] = {"iterations": 0, "stop": "ice", "loss": None}
         else:
-            report = _learn(student, windows, targets, config, seed, lanes, precision)
+            report = _learn(student, windows, targets, lessons, seed, lanes, precision)
             teachers = (targets, [sharpened(t, 1 / config.sharpness) for t in targets])
             wanted = [float(np.mean(maps)) for maps in teachers]
             if _ran_away(predictor(student), windows, wanted, lanes):
@@ -165,7 +163,7 @@ def _learn(
     student: USalNet,
     windows: Sequence[Window],
     targets: Sequence[Window],
-    config: RefineConfig,
+    lessons: Lessons,
     seed: int,
     lanes: int,
     precision: Precision,
@@ -175,8 +173,9 @@ def _learn(
     Returns how they ended. Lanes decide no bit: gradients are summed in order.
     """
     report: dict[str, Any] = {"iterations": 0, "stop": "iterations", "loss": None}
+    together = lessons.windows_per_step
     parameters = [p for name, p in student.named_parameters() if not name.startswith("sides.")]
-    optimiser = torch.optim.Adam(parameters, lr=config.rate, foreach=False)
+    optimiser = torch.optim.Adam(parameters, lr=lessons.learning_rate, foreach=False)
     mean: list[Tensor] = []
     generator = np.random.default_rng(seed)
 
@@ -189,20 +188,24 @@ def _learn(
         loss = nn.functional.binary_cross_entropy_with_logits(logits, target)
         return float(loss.detach()), torch.autograd.grad(loss, parameters)
 
-    for step in range(config.iterations):
+    for step in range(lessons.iterations):
         turns = [
-            ((TOGETHER * step + n) % len(windows), _flips(generator, windows[0].ndim))
-            for n in range(TOGETHER)
+            ((together * step + n) % len(windows), _flips(generator, windows[0].ndim))
+            for n in range(together)
         ]
-        lessons = map_lanes(lesson, turns, lanes)
-        losses, gradients = zip(*lessons, strict=True)
+        losses, mean_gradient = [], [torch.zeros_like(p) for p in parameters]
+        for start in range(0, len(turns), lanes):  # no more gradients are there than lanes
+            for loss, gradients in map_lanes(lesson, turns[start : start + lanes], lanes):
+                losses.append(loss)
+                for kept, gradient in zip(mean_gradient, gradients, strict=True):
+                    kept.add_(gradient, alpha=1 / len(turns))
         if not np.isfinite(losses).all():
             return report | {"stop": "not_finite"}
-        for parameter, *parts in zip(parameters, *gradients, strict=True):
-            parameter.grad = torch.stack(parts).mean(0)
+        for parameter, kept in zip(parameters, mean_gradient, strict=True):
+            parameter.grad = kept
         nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM, foreach=False)
         optimiser.step()
-        late = step - config.iterations // 2 + 1
+        late = step - lessons.iterations // 2 + 1
         if late == 1:
             mean = [p.detach().clone() for p in parameters]
         elif late > 1:

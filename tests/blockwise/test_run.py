@@ -12,12 +12,13 @@ import zarr
 from engine import SHAPE, config, digests, read, run, run_in_child, write_volume
 from scipy import ndimage
 
-from tomoseg.blockwise import shard
+from tomoseg.blockwise import plan, shard
 from tomoseg.blockwise.clusters import is_private
 from tomoseg.blockwise.execute import Resources, machine_memory
 from tomoseg.blockwise.prepare import prepare
 from tomoseg.blockwise.prepared import Request
 from tomoseg.blockwise.status import read_status
+from tomoseg.config import FEW, MANY
 from tomoseg.errors import (
     FingerprintError,
     InputError,
@@ -276,10 +277,25 @@ def test_provenance_names_everything_that_made_the_bits(tmp_path, volume, weight
     assert provenance["weights"]["trained"] is False
     assert len(provenance["weights"]["sha256"]) == 64
     assert provenance["config"]["seed"] == 0
-    assert provenance["config"]["refine"]["windows_per_step"] == 2  # what its size affords
     assert provenance["statistics"]["scale"] > 0
     assert provenance["summary"]["refinement"]["iterations"] == 2
     assert len(provenance["fingerprint"]["input"]["sample_sha256"]) == 64
+
+
+@pytest.mark.parametrize(("affordable", "lessons"), [(0.0, FEW), (1e9, MANY)])
+def test_a_volume_is_taught_what_its_size_affords(
+    tmp_path, volume, weights, monkeypatch, affordable, lessons
+):
+    monkeypatch.setattr(plan, "AFFORDABLE", affordable)
+    output = tmp_path / "out.zarr"
+    asked = config(weights, "volume")
+    run(volume, output, asked)
+    attributes = json.loads((output / "zarr.json").read_text())["attributes"]["tomoseg"]
+    taught = attributes["config"]["refine"]
+    assert taught["iterations"] == attributes["summary"]["refinement"]["iterations"] == 2
+    assert taught["windows_per_step"] == lessons.windows_per_step
+    assert taught["learning_rate"] == lessons.learning_rate
+    assert run(volume, output, asked).computed == 0  # the same request finds it done
 
 
 def test_a_volume_without_a_voxel_size_is_asked_about(tmp_path, volume, weights):

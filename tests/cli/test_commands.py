@@ -251,6 +251,22 @@ def test_a_dry_run_tells_the_grids_and_the_contrast(tomoseg, tomogram, weights, 
     assert plan["contrast"] == "dark (as asked)"
 
 
+@pytest.mark.parametrize(
+    ("flags", "lessons"),
+    [
+        (["--scope", "none"], (None, None)),
+        (["--scope", "volume"], (12, 2)),
+        (["--scope", "volume", "--iterations", 3], (3, 2)),
+        (["--scope", "block", "--preset", "thorough"], (24, 4)),
+    ],
+)
+def test_a_dry_run_tells_how_much_is_taught(tomoseg, tomogram, weights, tmp_path, flags, lessons):
+    arguments = ["--weights", weights, *QUICK, "--dry-run", "--json", *flags]
+    _, out, _ = tomoseg("segment", tomogram, "--out", tmp_path / "m.zarr", *arguments)
+    plan = json.loads(out)
+    assert (plan.get("iterations"), plan.get("windows_per_step")) == lessons
+
+
 @pytest.mark.parametrize("voxel_size", ["0.9", "95"])
 def test_an_absurd_voxel_size_is_refused(tomoseg, tomogram, weights, tmp_path, voxel_size):
     arguments = ["--weights", weights, "--voxel-size", voxel_size]

@@ -224,8 +224,9 @@ class Prepared:
 
     def describe(self) -> dict[str, Any]:
         """Return the plan in numbers, for a dry run; plain JSON values."""
-        volume, plan = self.request.volume, self.plan
+        volume, plan, refine = self.request.volume, self.plan, self.config.refine
         output = self.output_grid
+        lessons = {"iterations": refine.iterations, "windows_per_step": refine.windows_per_step}
         return {
             "input": volume.path,
             "output": str(self.request.output),
@@ -244,9 +245,8 @@ class Prepared:
             "scale": self.statistics.scale,
             "weights": self.card.name,
             "trained": self.card.trained,
-            "scope": self.config.refine.scope,
-            "iterations": self.config.refine.iterations,
-            "windows_per_step": self.config.refine.windows_per_step,
+            "scope": refine.scope,
+            **(lessons if refine.scope != "none" else {}),
             "blocks": len(plan.blocks),
             "shards": len(self.layout(self.request.output).shards(0)),
             "network_shards": len(plan.shards),

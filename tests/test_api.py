@@ -138,6 +138,15 @@ def test_keywords_are_the_fields_of_the_configuration():
     assert configure(preset="paper").refine == PRESETS["paper"]
     chosen = configure(preset="paper", classes=7, threshold=0.3)
     assert (chosen.refine.classes, chosen.threshold, chosen.refine.rule) == (7, 0.3, "majority")
+    assert configure(preset="paper", rule="prior").refine.learning_rate == 0.1
+    assert configure(rule="majority").refine.lessons().learning_rate == 0.2
+    steps_of_another_rule = (
+        {"preset": "thorough", "rule": "majority"},
+        {"preset": "paper", "rule": "teacher"},
+    )
+    for wrong in steps_of_another_rule:
+        with pytest.raises(RequestError, match="its steps are those of rule"):
+            configure(**wrong)
     for wrong in ({"preset": "best"}, {"treshold": 0.3}, {"scope": "all"}):
         with pytest.raises(RequestError, match="expected"):
             configure(**wrong)

@@ -210,6 +210,27 @@ PRESETS: dict[str, RefineConfig] = {
 }
 
 
+def refinement(preset: str, **changes: Any) -> RefineConfig:
+    """Return a preset's refinement with single settings changed.
+
+    Raises
+    ------
+    RequestError
+        Where there is no such preset, or its steps and their rate are for another method than
+        the rule that is asked for.
+    """
+    _require(preset in PRESETS, "preset", tuple(PRESETS), preset)
+    chosen = PRESETS[preset]
+    changed: RefineConfig = dataclasses.replace(chosen, **changes)
+    alike = (chosen.rule == "teacher") == (changed.rule == "teacher")
+    if not (alike or chosen.learning_rate is None):
+        raise RequestError(
+            f"preset {preset}: its steps are those of rule {chosen.rule}, got {changed.rule}.",
+            "Take the default preset; iterations can be given with it.",
+        )
+    return changed
+
+
 @dataclass(frozen=True)
 class SegmentConfig:
     """Everything that decides the bits of a saliency volume, and how they are stored.
@@ -491,12 +512,11 @@ def configure(**settings: Unpack[Settings]) -> SegmentConfig:
     """
     values: dict[str, Any] = dict(settings)
     preset = values.pop("preset", "default")
-    _require(preset in PRESETS, "preset", tuple(PRESETS), preset)
     refining = {f.name for f in dataclasses.fields(RefineConfig)}
     whole = {f.name for f in dataclasses.fields(SegmentConfig)} - {"refine"}
     unknown = sorted(values.keys() - refining - whole)
     _require(not unknown, "settings", f"some of {', '.join(sorted(refining | whole))}", unknown)
     chosen = {name: value for name, value in values.items() if name in refining}
-    refine = dataclasses.replace(PRESETS[preset], **chosen)
+    refine = refinement(preset, **chosen)
     rest = {name: value for name, value in values.items() if name in whole}
     return SegmentConfig(refine=refine, **rest)

@@ -15,12 +15,12 @@ from tomoseg.config import (
     OmeVersion,
     OutputGrid,
     Precision,
-    RefineConfig,
     Resample,
     Rule,
     Scope,
     SegmentConfig,
     Unify,
+    refinement,
 )
 from tomoseg.errors import RequestError
 from tomoseg_cli.batch import Item, find_items, output_paths
@@ -222,10 +222,9 @@ def segment(inputs: tuple[str, ...], out: str, as_json: bool, **flags: Any) -> i
 
 def _config(flags: dict[str, Any]) -> SegmentConfig:
     chosen = {name: flags[name] for name in REFINE_FLAGS if flags[name] is not None}
-    refine: RefineConfig = dataclasses.replace(PRESETS[flags["preset"]], **chosen)
     return SegmentConfig(
         weights=flags["weights"],
-        refine=refine,
+        refine=refinement(flags["preset"], **chosen),
         looks=flags["looks"],
         precision=flags["precision"],
         threshold=flags["threshold"],

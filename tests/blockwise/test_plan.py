@@ -59,7 +59,7 @@ def test_a_tomogram_is_taught_more_where_that_costs_little_beside_it(shape, less
     assert lessons == FEW or passes * 64**3 < 0.75 * sum(window.size for window in seen)
 
 
-def test_windows_that_several_cores_share_are_computed_once():
+def test_windows_that_several_cores_share_count_once():
     thin = plan(shape=(149, 461, 231), core=128, shard=256)
     assert len(thin.blocks) == 16
     seen = {thin.window(number).valid for number in range(16)}

@@ -50,7 +50,7 @@ class Blobs(Silent):
 
 
 class Glimpses(Silent):
-    """The network, for some windows in a row; as dear in memory as for all."""
+    """The network, for some windows in a row."""
 
     def __init__(self, network: USalNet, **settings: Any) -> None:
         self._network = Predictor(network, **settings)
